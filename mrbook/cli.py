@@ -5,8 +5,10 @@
 # %% auto #0
 __all__ = ['PARAMETERS', 'PRESETS', 'app', 'CONTRASTS', 'VARIANTS', 'HEADS', 'weights_app', 'datasets_app', 'find_root',
            'StudyInfo', 'read_study', 'check_study', 'strict_papermill', 'run_study', 'failure_text', 'collect',
-           'usable_cores', 'set_threads', 'resolve_device', 'columns_text', 'list_studies', 'studies', 'report_page',
-           'select_studies', 'run_studies', 'reproduce', 'check_output', 'enhance', 'main']
+           'usable_cores', 'set_threads', 'resolve_device', 'complete', 'columns_text', 'list_studies', 'studies',
+           'report_page', 'select_studies', 'run_studies', 'reproduce', 'check_output', 'enhance', 'weights_list',
+           'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch', 'check_packages', 'check_device',
+           'check_content', 'doctor', 'main']
 
 # %% ../nbs/cli.ipynb #bfd3991d
 import json, os, re, shutil, sys, time
@@ -27,10 +29,11 @@ def find_root(
         if (folder/"nbs"/"studies").is_dir(): return folder
     raise ValueError("the study notebooks are not here, and the installed package does not carry them: run this inside a clone of the mrbook repository")
 
-# %% ../nbs/cli.ipynb #d8f7106b
+# %% ../nbs/cli.ipynb #39f4accc
 PARAMETERS = ("preset", "device", "seed", "output_dir")
 PRESETS = ("quick", "full")
 
+# %% ../nbs/cli.ipynb #25b70ae7
 @dataclass(frozen=True)
 class StudyInfo:
     "What a study notebook says about itself."
@@ -48,18 +51,21 @@ class StudyInfo:
         "Paper and table or figure in one line."
         return ", ".join(x for x in (self.paper, self.reproduces) if x)
 
+# %% ../nbs/cli.ipynb #c7c6e375
 def read_study(
     path, # a notebook of nbs/studies
 )->StudyInfo: # what it says about itself
     "Read title, paper and cost from the markdown of a study."
     path = Path(path)
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    try: cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    except (ValueError, KeyError): raise ValueError(f"{path} is not a notebook") from None
     text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
     first = lambda pattern: (re.findall(pattern, text, re.M) or [""])[0].strip()
     fields = dict(re.findall(r"(Paper|Reproduces|Minutes):\s*([^|\n]+)", first(r"^(Paper:.*)$")))
     minutes = {p: float(m) for p, m in re.findall(r"(quick|full)\s+([\d.]+)", fields.get("Minutes", ""))}
     return StudyInfo(path.stem, path, first(r"^# (.*)$") or path.stem, first(r"^> (.*)$"), fields.get("Paper", "").strip(), fields.get("Reproduces", "").strip(), minutes, len(cells) + 1)
 
+# %% ../nbs/cli.ipynb #4c39f385
 def check_study(
     path, # a notebook of nbs/studies
 )->StudyInfo: # what it says about itself
@@ -75,7 +81,7 @@ def check_study(
     if wrong: raise ValueError(f"study {info.name}: {'; '.join(wrong)}")
     return info
 
-# %% ../nbs/cli.ipynb #8fb5c87b
+# %% ../nbs/cli.ipynb #cebf0956
 @contextmanager
 def strict_papermill():
     "While this is open, a warning of papermill about parameters is an error."
@@ -87,6 +93,12 @@ def strict_papermill():
     try: yield
     finally: logger.removeHandler(handler)
 
+# %% ../nbs/cli.ipynb #fd71379f
+def _private_kernel():
+    "Talk to the kernel by a socket file where the system has them: no port is open to other users of the machine."
+    from traitlets.config import Config
+    return Config({"KernelManager": {"transport": "ipc"}}) if os.name == "posix" else Config()
+
 def _counting_engine(on_cell):
     "Register papermill's own engine with a call after every cell; returns its name."
     from papermill.engines import NBClientEngine, papermill_engines
@@ -96,11 +108,11 @@ def _counting_engine(on_cell):
             complete = nb_man.cell_complete
             def counted(*args, **kw): complete(*args, **kw); on_cell()
             nb_man.cell_complete = counted
-            return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+            return super().execute_managed_notebook(nb_man, kernel_name, config=_private_kernel(), **kwargs)
     papermill_engines.register("mrbook", Counting)
     return "mrbook"
 
-# %% ../nbs/cli.ipynb #65f2a49a
+# %% ../nbs/cli.ipynb #3aa97880
 def run_study(
     info:StudyInfo, # the study
     work, # folder for the executed notebook and what it writes
@@ -123,6 +135,7 @@ def run_study(
     if wrong: raise ValueError(f"metrics.json does not answer the question: {'; '.join(wrong)}")
     return out
 
+# %% ../nbs/cli.ipynb #cb3796ec
 def failure_text(
     error:BaseException, # what a study raised
 )->str: # one line, without terminal colours
@@ -132,6 +145,7 @@ def failure_text(
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
+# %% ../nbs/cli.ipynb #e7a81a7d
 def collect(
     out, # folder that a run wrote
     results, # folder of the study's results, replaced as a whole
@@ -146,7 +160,7 @@ def collect(
     if results.exists(): results.rename(old)
     new.rename(results); shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/cli.ipynb #151d16af
+# %% ../nbs/cli.ipynb #ac99ffad
 def usable_cores()->int: # at least 1
     "Cores that this process may use: affinity, and the quota of a container."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -162,6 +176,7 @@ def _check_device_name(device):
     "Refuse a device that has no meaning, before torch is imported."
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device): raise ValueError(f"no device is called '{device}': choose auto, cpu, cuda, cuda:1 or mps")
 
+# %% ../nbs/cli.ipynb #d2036f5a
 def resolve_device(
     device:str="auto", # auto, cpu, cuda, cuda:1, mps
 )->str: # a device that this machine has
@@ -174,11 +189,18 @@ def resolve_device(
     if device == "mps" and not torch.backends.mps.is_available(): raise ValueError("this machine has no device mps: use --device cpu")
     return device
 
-# %% ../nbs/cli.ipynb #c37fb36c
+# %% ../nbs/cli.ipynb #24e90f36
 app = typer.Typer(name="mrbook", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings=dict(help_option_names=["-h", "--help"]),
                   help="Brain MRI between contrasts and field strengths: a book of notebooks that can be read, run and imported.",
                   epilog="Start with [bold]mrbook doctor[/bold], then [bold]mrbook studies[/bold]. Every command explains itself: [bold]mrbook enhance --help[/bold]. "
                          "Shell completion: [bold]mrbook --install-completion[/bold]. For a traceback instead of one line, set MRBOOK_TRACEBACK=1.")
+
+def complete(options):
+    "Shell completion of one of these words, or of what a function returns."
+    def words(incomplete:str):
+        try: return [w for w in (options() if callable(options) else options) if w.startswith(incomplete)]
+        except ValueError: return []
+    return words
 
 def _print_version(value:bool):
     if value: print(f"mrbook {mrbook.__version__}"); raise typer.Exit()
@@ -186,7 +208,7 @@ def _print_version(value:bool):
 @app.callback()
 def _options(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")]=False): pass
 
-# %% ../nbs/cli.ipynb #b2bae1c1
+# %% ../nbs/cli.ipynb #8e08751b
 def columns_text(
     lines, # rows of cells
     header, # names of the columns
@@ -196,6 +218,7 @@ def columns_text(
     widths = [max(map(len, c)) for c in list(zip(*cells))[:-1]]
     return "\n".join("  ".join([c.ljust(w) for c, w in zip(l, widths)] + [l[-1]]).rstrip() for l in cells)
 
+# %% ../nbs/cli.ipynb #21bd44ee
 def list_studies(
     root=None, # repository
 )->list: # of StudyInfo
@@ -205,6 +228,7 @@ def list_studies(
     if not found: raise ValueError(f"there is no study in {folder}")
     return found
 
+# %% ../nbs/cli.ipynb #3e9da57b
 @app.command()
 def studies():
     """List the studies: which table or figure of which paper, and how long each takes on two cores.
@@ -214,7 +238,7 @@ def studies():
     minutes = lambda s, p: f"{s.minutes[p]:g}" if p in s.minutes else "?"
     print(columns_text([(s.name, minutes(s, "quick"), minutes(s, "full"), s.source, s.title) for s in list_studies()], ("study", "quick", "full", "reproduces", "title")))
 
-# %% ../nbs/cli.ipynb #0e102e68
+# %% ../nbs/cli.ipynb #ff1ba70b
 def report_page(
     found:list, # StudyInfo of all studies
     quick, # folder with the results of quick runs
@@ -229,6 +253,7 @@ def report_page(
         if runs or s.name in failures: entries.append(dict(name=s.name, title=s.title, summary=s.summary, paper=s.source, runs=runs, error=failures.get(s.name)))
     return html_report(entries, note=f"mrbook {mrbook.__version__}. The paper's numbers stand beside ours. A claim that does not hold is said to not hold.")
 
+# %% ../nbs/cli.ipynb #36db8c0c
 def select_studies(
     names, # what the user asked for; empty: all
     found:list, # StudyInfo of all studies
@@ -239,7 +264,7 @@ def select_studies(
         if n not in known: raise ValueError(f"no study is called '{n}': there are {', '.join(sorted(known))}")
     return [s for s in found if not names or s.name in names]
 
-# %% ../nbs/cli.ipynb #92bbcd12
+# %% ../nbs/cli.ipynb #979af630
 def run_studies(
     chosen:list, # StudyInfo
     runs, # folder for executed notebooks
@@ -252,7 +277,7 @@ def run_studies(
     for info in chosen:
         bar.set_description(info.name); start, before = time.perf_counter(), bar.n
         try:
-            out = run_study(info, Path(runs)/info.name, on_cell=lambda: bar.update(1), **options)
+            out = run_study(check_study(info.path), Path(runs)/info.name, on_cell=lambda: bar.update(1), **options)
             collect(out, Path(results)/info.name)
             claims = [c["holds"] for c in json.loads((out/"metrics.json").read_text(encoding="utf-8"))["claims"]]
             verdict = f"{claims.count(True)} of {len(claims)} claims hold"
@@ -262,11 +287,11 @@ def run_studies(
         bar.write(f"{info.name}: {verdict} ({lines[info.name][1]:.1f} min)")
     return lines, failures
 
-# %% ../nbs/cli.ipynb #0a03e941
+# %% ../nbs/cli.ipynb #843590d8
 @app.command()
 def reproduce(
-    study: Annotated[list[str] | None, typer.Argument(help="Studies to run; none: all. See [bold]mrbook studies[/bold].", show_default=False)]=None,
-    preset: Annotated[str, typer.Option(help="[bold]quick[/bold]: minutes on two cores; [bold]full[/bold]: the committed results.", metavar="quick|full")]="quick",
+    study: Annotated[list[str] | None, typer.Argument(help="Studies to run; none: all. See [bold]mrbook studies[/bold].", show_default=False, autocompletion=complete(lambda: [s.name for s in list_studies()]))]=None,
+    preset: Annotated[str, typer.Option(help="[bold]quick[/bold]: minutes on two cores; [bold]full[/bold]: the committed results.", metavar="quick|full", autocompletion=complete(PRESETS))]="quick",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]="auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")]=0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write everything below this folder and leave runs/ and results/ alone.", show_default=False)]=None,
@@ -282,13 +307,13 @@ def reproduce(
 
     mrbook reproduce dact_table1 --preset full --device cuda
 
-    mrbook reproduce dact_table1 --seed 1 -o /tmp/second-seed
+    mrbook reproduce dact_table1 --seed 1 -o second-seed
     """
     if preset not in PRESETS: raise ValueError(f"no preset is called '{preset}': choose quick or full")
     if timeout < 1: raise ValueError(f"--timeout is in seconds and must be positive: {timeout}")
     _check_device_name(device)
     root = find_root(); found = list_studies(root)
-    chosen = [check_study(s.path) for s in select_studies(study, found)]
+    chosen = select_studies(study, found)
     runs = Path(output).resolve() if output else root/"runs"
     quick, full = runs/"results", (runs/"full-results" if output else root/"results")
     set_threads(); device = resolve_device(device)
@@ -301,7 +326,7 @@ def reproduce(
     print(f"\nresults: {full if preset == 'full' else quick}\nreport:  {runs/'report.html'}")
     if failures: raise typer.Exit(1)
 
-# %% ../nbs/cli.ipynb #04e25a0c
+# %% ../nbs/cli.ipynb #af80a55c
 CONTRASTS, VARIANTS, HEADS = ("t1w", "t2w"), ("anchored", "instance"), {"auto": None, "yes": True, "no": False}
 
 def _choose(value, options, what):
@@ -309,6 +334,7 @@ def _choose(value, options, what):
     if value not in options: raise ValueError(f"no {what} is called '{value}': choose {' or '.join(options) if len(options) < 3 else ', '.join(options)}")
     return value
 
+# %% ../nbs/cli.ipynb #6181bb3d
 def check_output(
     path, # where a NIfTI file shall be written
     source=None, # the input, which must be another file
@@ -326,17 +352,17 @@ def check_output(
     except OSError as e: raise ValueError(f"cannot write into {path.parent}: {e.strerror}") from None
     return path
 
-# %% ../nbs/cli.ipynb #20a94e90
+# %% ../nbs/cli.ipynb #aa22f224
 @app.command()
 def enhance(
     input: Annotated[Path, typer.Argument(metavar="IN", help="A 3-D NIfTI image, .nii or .nii.gz.", show_default=False)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the enhanced image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
-    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", show_default=False)],
-    variant: Annotated[str, typer.Option(help="[bold]anchored[/bold]: lookup table from the training cohort's histogram; [bold]instance[/bold]: the paper's form.", metavar="anchored|instance")]="anchored",
+    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", show_default=False, autocompletion=complete(CONTRASTS))],
+    variant: Annotated[str, typer.Option(help="[bold]anchored[/bold]: lookup table from the training cohort's histogram; [bold]instance[/bold]: the paper's form.", metavar="anchored|instance", autocompletion=complete(VARIANTS))]="anchored",
     steps: Annotated[int, typer.Option(help="Diffusion steps.")]=50,
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]="auto",
-    head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no")]="auto",
+    head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]=False,
 ):
     """Enhance a low-field scan towards 3 T, without training on it (DACT).
@@ -359,12 +385,125 @@ def enhance(
     enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head])
     print(f"{output} ({time.perf_counter() - start:.0f} s on {device})")
 
-# %% ../nbs/cli.ipynb #28779cbd
+# %% ../nbs/cli.ipynb #7da951b1
 weights_app = typer.Typer(no_args_is_help=True, help="The networks that ship with the package.")
 datasets_app = typer.Typer(no_args_is_help=True, help="Public data for the studies on real scans.")
 app.add_typer(weights_app, name="weights"); app.add_typer(datasets_app, name="datasets")
 
-# %% ../nbs/cli.ipynb #11c636bc
+@weights_app.command("list")
+def weights_list():
+    """List the networks: what each is, how it was trained, how good it was.
+
+    [bold]Example[/bold]: mrbook weights list
+    """
+    from mrbook.pretrained import manifest
+    metric = lambda e: f"{e['metric']['name']} {e['metric']['value']:g}"
+    lines = [(name, f"{e['bytes'] / 1e6:.1f} MB", e["preset"], e["device"], f"{e['minutes']:g}", metric(e), e["what"]) for name, e in sorted(manifest().items())]
+    print(columns_text(lines, ("network", "size", "preset", "trained on", "minutes", "metric", "what")))
+
+@weights_app.command("verify")
+def weights_verify():
+    """Compare every file with the sha256 of the manifest. Exit code 1 if one differs.
+
+    [bold]Example[/bold]: mrbook weights verify
+    """
+    from mrbook.pretrained import verify
+    state = verify()
+    print(columns_text(sorted(state.items()), ("network", "sha256")))
+    if any(v != "ok" for v in state.values()): raise typer.Exit(1)
+
+# %% ../nbs/cli.ipynb #1ee708a3
+def _megabytes(d): return f"{d.bytes / 1e6:.1f} MB" if d.files else "by hand"
+
+@datasets_app.command("list")
+def datasets_list():
+    """List public data sets: size, licence, and whether they are here (MRBOOK_DATA, or ./data).
+
+    [bold]Example[/bold]: mrbook datasets list
+    """
+    from mrbook.mri.datasets import find, list_datasets
+    here = lambda d: "here" if d.files and find(d.name) else ""
+    print(columns_text([(d.name, _megabytes(d), here(d), d.field, d.licence, d.what) for d in list_datasets()], ("name", "size", "", "field", "licence", "what")))
+
+@datasets_app.command("info")
+def datasets_info(name: Annotated[str, typer.Argument(help="A name of [bold]mrbook datasets list[/bold].", show_default=False)]):
+    """Show what a data set is, on what terms, and where its files go.
+
+    [bold]Example[/bold]: mrbook datasets info ulf055
+    """
+    from mrbook.mri.datasets import data_root, find, info
+    d = info(name)
+    known = dict(name=d.name, what=d.what, field=d.field, licence=d.licence, cite=d.citation, size=_megabytes(d), source=f"https://github.com/{d.repository}" if d.repository else d.page,
+                 folder=str(data_root()/(d.layout or d.folder)), here="yes" if d.files and find(name) else "no")
+    print(columns_text([(k, v) for k, v in known.items() if k != "name"], ("name", d.name)))
+    for f in d.files: print(f"  {f.bytes:>9}  {f.path}")
+
+@datasets_app.command("fetch")
+def datasets_fetch(
+    name: Annotated[str, typer.Argument(help="A name of [bold]mrbook datasets list[/bold].", show_default=False)],
+    to: Annotated[Path | None, typer.Option(help="Data folder; none: MRBOOK_DATA, or ./data.", show_default=False)]=None,
+):
+    """Download a data set from its public repository, checked by sha256; run it again to continue.
+
+    [bold]Examples[/bold]
+
+    mrbook datasets fetch ulf055
+
+    mrbook datasets fetch ulf055 --to scans
+    """
+    from mrbook.mri.datasets import data_root, fetch
+    print(fetch(name, to=to, progress=sys.stderr.isatty()))
+    if to and not os.environ.get("MRBOOK_DATA"): print(f"set MRBOOK_DATA={Path(to).resolve()} so that the studies find it")
+
+# %% ../nbs/cli.ipynb #603db5e8
+def check_packages()->list: # (verdict, what, detail)
+    "Whether what the package needs can be imported, and in which version."
+    from importlib import import_module, metadata
+    names = {re.match(r"[\w.-]+", r).group() for r in metadata.requires("mrbook") or () if "extra ==" not in r}
+    lines = []
+    for name in sorted(names, key=str.lower):
+        try: import_module({"scikit-image": "skimage", "POT": "ot"}.get(name, name)); lines.append(("ok", name, metadata.version(name)))
+        except Exception as e: lines.append(("FAIL", name, f"{type(e).__name__}: {e}: pip install -c constraints.txt -e ."))
+    return lines
+
+def check_device()->list: # (verdict, what, detail)
+    "Devices, threads and room."
+    import platform, torch
+    gpus = [f"{torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB" for i in range(torch.cuda.device_count())]
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    return [("ok" if sys.version_info >= (3, 11) else "FAIL", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+            ("ok", "cpu", f"{usable_cores()} usable cores, torch uses {torch.get_num_threads()} threads, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"),
+            ("ok" if gpus else "none", "gpu", "; ".join(gpus) or ("mps" if torch.backends.mps.is_available() else "none: everything runs on the cpu, more slowly")),
+            ("ok" if free > 2 else "low" if free > 0.2 else "FAIL", "disk", f"{free:.1f} GiB free here")]
+
+# %% ../nbs/cli.ipynb #89d3c0a9
+def check_content()->list: # (verdict, what, detail)
+    "Weights, data and studies."
+    from mrbook.mri.datasets import data_root, find, list_datasets
+    from mrbook.pretrained import verify
+    state = verify(); bad = [f"{k} is {v}" for k, v in state.items() if v != "ok"]
+    lines = [("FAIL" if bad or not state else "ok", "weights", "; ".join(bad) or (f"{len(state)} networks verified" if state else "the package holds no weights: install it again"))]
+    here = [d.name for d in list_datasets() if d.files and find(d.name)]
+    where = f"MRBOOK_DATA={os.environ['MRBOOK_DATA']}" if os.environ.get("MRBOOK_DATA") else f"MRBOOK_DATA is not set, looked in {data_root().resolve()}"
+    lines.append(("ok" if here else "none", "data", f"{where}: {', '.join(here) or 'none (mrbook datasets list; the default run needs none)'}"))
+    try: root = find_root(); lines.append(("ok", "studies", f"{len(list_studies(root))} in {root}"))
+    except ValueError as e: lines.append(("none", "studies", str(e)))
+    return lines
+
+@app.command()
+def doctor():
+    """Look at this machine: versions, devices, threads, data, weights, disk. Exit code 1 if something essential is broken.
+
+    [bold]Example[/bold]: mrbook doctor
+    """
+    lines = check_packages()
+    for check in (check_device, check_content):
+        try: lines += check()
+        except Exception as e: lines.append(("FAIL", check.__name__.removeprefix("check_"), f"{type(e).__name__}: {e}"))
+    print(columns_text(lines, ("", f"mrbook {mrbook.__version__}", "")))
+    if any(verdict == "FAIL" for verdict, *_ in lines): raise typer.Exit(1)
+
+# %% ../nbs/cli.ipynb #f0c11a47
 def main(
     argv=None, # arguments; None: those of the process
 )->int: # exit code
@@ -372,11 +511,14 @@ def main(
     def wrong(text):
         print(f"mrbook: error: {' '.join(str(text).split())}", file=sys.stderr)
         return 2
-    try: return typer.main.get_command(app).main(argv, prog_name="mrbook", standalone_mode=False) or 0
-    except typer.Abort: print("mrbook: interrupted", file=sys.stderr); return 130
+    def interrupted(): print("mrbook: interrupted", file=sys.stderr); return 130
+    try:
+        code = typer.main.get_command(app).main(argv, prog_name="mrbook", standalone_mode=False) or 0
+        return interrupted() if code == 130 else code
+    except typer.Abort: return interrupted()
     except (ValueError, OSError) as e:
         if os.environ.get("MRBOOK_TRACEBACK"): raise
         return wrong(e)
     except Exception as e:
         if not hasattr(e, "format_message"): raise
-        return wrong(e.format_message() or "mrbook --help shows the commands")
+        return wrong(e.format_message()) if e.format_message() else 2

@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['DISTORTIONS', 'foreground', 'Crop', 'brain_crop', 'pairs', 'phantom_slices', 'mscn', 'fit_ggd', 'fit_aggd',
-           'bell_features', 'halve', 'brisque_features', 'distort', 'niqe_features', 'NIQEModel', 'read_weights',
-           'shipped', 'fit_niqe', 'natural_niqe', 'niqe', 'SeverityModel', 'fit_severity', 'train_brisque',
-           'read_libsvm', 'brisque', 'washed_out', 'looks_noisy', 'Blocks', 'piqe_blocks', 'piqe', 'train_quality',
+           'bell_features', 'halve', 'brisque_features', 'distort', 'niqe_features', 'NIQEModel', 'fit_niqe',
+           'natural_niqe', 'niqe', 'SeverityModel', 'fit_severity', 'train_brisque', 'read_libsvm', 'shipped',
+           'brisque', 'washed_out', 'looks_noisy', 'Blocks', 'piqe_blocks', 'piqe', 'severity_curve', 'ship_quality',
            'no_reference']
 
-# %% ../../nbs/evaluate/03_no_reference.ipynb #b6cad73f
+# %% ../../nbs/evaluate/03_no_reference.ipynb #2ef50655
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-import mrbook, numpy as np, torch
+import numpy as np, torch
 from numpy.typing import ArrayLike
-from safetensors import safe_open
-from safetensors.numpy import save_file
 from scipy import io, ndimage
 from scipy.special import gamma, gammaln
+from scipy.stats import spearmanr
 from skimage.filters import threshold_otsu
 from skimage.transform import resize
 from ..mri.phantom import axial, phantom, image as phantom_image
@@ -219,7 +220,7 @@ def niqe_features(
     scales = windows(full, 1)[keep], windows(mscn(halve(scaled[:h, :w]))[0], 2)[keep]
     return np.concatenate([bell_features(x, scales=True) for x in scales], 1), windows(sd, 1)[keep].mean((1, 2))
 
-# %% ../../nbs/evaluate/03_no_reference.ipynb #5fda8ff5
+# %% ../../nbs/evaluate/03_no_reference.ipynb #08bef138
 @dataclass(frozen=True)
 class NIQEModel:
     "Gaussian of the 36 features of clean patches, with the geometry of these patches."
@@ -234,27 +235,12 @@ class NIQEModel:
         if self.doubled: features = features[:, np.where(np.isin(np.arange(36) % 18, (13, 17)), np.arange(36) - 1, np.arange(36))]
         gap = features.mean(0) - self.mean
         return float(np.sqrt(gap @ np.linalg.pinv((np.cov(features.T) + self.cov) / 2, hermitian=True) @ gap))
-    def save(self, path): # to safetensors
-        facts = {k: str(getattr(self, k)) for k in ("patch", "stride", "coverage", "about")}
-        save_file({"mean": np.float32(self.mean), "cov": np.float32(self.cov)}, path, metadata=facts)
+    def tensors(self): # name -> float32 array, all that defines it
+        return dict(mean=np.float32(self.mean), cov=np.float32(self.cov), geometry=np.float32([self.patch, self.stride, self.coverage, self.doubled]))
     @classmethod
-    def load(cls, path): # from safetensors
-        tensors, facts = read_weights(path)
-        return cls(tensors["mean"], tensors["cov"], int(facts["patch"]), int(facts["stride"]), float(facts["coverage"]), facts["about"])
-
-# %% ../../nbs/evaluate/03_no_reference.ipynb #ce8210f8
-def read_weights(
-    path:str|Path, # a .safetensors file
-)->tuple[dict[str,np.ndarray],dict[str,str]]: # tensors as float64, and the file's metadata
-    "Tensors and facts of one safetensors file."
-    if not Path(path).is_file(): raise FileNotFoundError(f"no weights at {path}: reinstall mrbook, or train them again with this module's train function")
-    with safe_open(path, "numpy") as f: return {k: f.get_tensor(k).astype(np.float64) for k in f.keys()}, f.metadata() or {}
-
-def shipped(
-    name:str, # e.g. 'quality/niqe-phantom'
-)->Path: # where mrbook keeps it
-    "File of a shipped model."
-    return Path(mrbook.__file__).parent / "weights" / f"{name}.safetensors"
+    def of(cls, tensors, about=""): # the inverse of `tensors`
+        patch, stride, coverage, doubled = np.float64(tensors["geometry"])
+        return cls(np.float64(tensors["mean"]), np.float64(tensors["cov"]), int(patch), int(stride), coverage, about, bool(doubled))
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #30e317c0
 def fit_niqe(
@@ -286,7 +272,7 @@ def natural_niqe(
         if mean in facts: return NIQEModel(np.ravel(facts[mean]), facts[cov], 96, 96, 0., str(path), np.array_equal(facts[cov][12], facts[cov][13]))
     raise ValueError(f"{path} holds {sorted(k for k in facts if k[0] != '_')}, not mu_prisparam and cov_prisparam: is it the NIQE parameter file?")
 
-# %% ../../nbs/evaluate/03_no_reference.ipynb #37a7d055
+# %% ../../nbs/evaluate/03_no_reference.ipynb #60336de1
 def niqe(
     images:ArrayLike, # (h, w), (n, h, w) or (n, 1, h, w)
     *,
@@ -297,11 +283,11 @@ def niqe(
 )->np.ndarray: # (n,), >= 0, lower is better
     "NIQE of each slice's brain crop (Mittal et al. 2013, eq. 10)."
     if natural_model is not None: model = natural_niqe(natural_model)
-    model = model or NIQEModel.load(shipped("quality/niqe-phantom"))
+    model = model or shipped("quality/niqe-phantom")
     crops = (brain_crop(image, m, window)[:2] for image, m in pairs(images, mask))
     return np.array([model.distance(niqe_features(*c, model.patch, model.stride, model.coverage)[0]) for c in crops])
 
-# %% ../../nbs/evaluate/03_no_reference.ipynb #a6988e74
+# %% ../../nbs/evaluate/03_no_reference.ipynb #9995a9f0
 @dataclass(frozen=True)
 class SeverityModel:
     "Radial-basis regression from the 36 features to severity 0..100 on our own scale."
@@ -316,13 +302,12 @@ class SeverityModel:
         gap = ((features - self.centre) / self.spread)[:, None] - self.support
         return np.exp(-(gap**2).sum(-1) / (2 * self.length**2))
     def __call__(self, features): return self.offset + self.kernel(features) @ self.weights # (n, 36) -> (n,)
-    def save(self, path): # to safetensors
-        tensors = {k: np.float32(getattr(self, k)) for k in ("centre", "spread", "support", "weights")}
-        save_file(tensors, path, metadata=dict(offset=str(self.offset), length=str(self.length), about=self.about))
+    def tensors(self): # name -> float32 array, all that defines it
+        return {k: np.float32(getattr(self, k)) for k in ("centre", "spread", "support", "weights", "offset", "length")}
     @classmethod
-    def load(cls, path): # from safetensors
-        tensors, facts = read_weights(path)
-        return cls(**tensors, offset=float(facts["offset"]), length=float(facts["length"]), about=facts["about"])
+    def of(cls, tensors, about=""): # the inverse of `tensors`
+        t = {k: np.float64(v) for k, v in tensors.items()}
+        return cls(**t | dict(offset=float(t["offset"]), length=float(t["length"]), about=about))
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #3c2f4d1d
 def fit_severity(
@@ -381,7 +366,16 @@ def read_libsvm(
         return np.exp(-float(facts["gamma"]) * ((x[:, None] - support)**2).sum(-1)) @ a - float(facts["rho"])
     return score
 
-# %% ../../nbs/evaluate/03_no_reference.ipynb #1fc4b2ed
+# %% ../../nbs/evaluate/03_no_reference.ipynb #c92dde0d
+@lru_cache
+def shipped(
+    name:str, # 'quality/niqe-phantom' or 'quality/brisque-phantom'
+)->NIQEModel|SeverityModel: # the model, whose sha256 was checked
+    "A quality model that comes with mrbook."
+    from mrbook.pretrained import load
+    return {"niqe": NIQEModel, "brisque": SeverityModel}[name.split("/")[1].split("-")[0]].of(load(name), name)
+
+# %% ../../nbs/evaluate/03_no_reference.ipynb #bc0ccf12
 def brisque(
     images:ArrayLike, # (h, w), (n, h, w) or (n, 1, h, w)
     *,
@@ -392,7 +386,7 @@ def brisque(
 )->np.ndarray: # (n,), about 0..100, can leave this range; lower is better
     "Severity read from BRISQUE's features (Mittal et al. 2012). Default scale: ours, from the 3 T phantom; not comparable with the BRISQUE of photographs."
     if natural_model is not None: model = read_libsvm(*natural_model)
-    model = model or SeverityModel.load(shipped("quality/brisque-phantom"))
+    model = model or shipped("quality/brisque-phantom")
     return model(np.stack([brisque_features(brain_crop(image, m, window)[0]) for image, m in pairs(images, mask)]))
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #d36f621d
@@ -450,20 +444,36 @@ def piqe(
     "PIQE of each slice's brain crop (Venkatanath et al. 2015, eq. 14)."
     return np.array([piqe_blocks(brain_crop(image, m, window)[0]).score for image, m in pairs(images, mask)])
 
-# %% ../../nbs/evaluate/03_no_reference.ipynb #4d9709b7
-def train_quality(
-    folder:str|Path, # receives niqe-phantom.safetensors and brisque-phantom.safetensors
+# %% ../../nbs/evaluate/03_no_reference.ipynb #882786d4
+def severity_curve(
+    measure:Callable, # as `niqe`: (images, mask=...) -> (n,)
+    kind:str, # one of `DISTORTIONS`
+    images:np.ndarray, # clean slices, (n, h, w)
+    mask:np.ndarray, # their masks
+    severities:ArrayLike=tuple(i / 8 for i in range(9)), # dial positions
+)->tuple[np.ndarray,float]: # scores (severities, n); mean over slices of Spearman's rank correlation
+    "Score against severity: 1 means that the score rises at every step of every slice."
+    scores = np.stack([measure(np.stack([distort(x, kind, s, seed=7) for x in images]), mask=mask) for s in severities])
+    return scores, float(np.mean([spearmanr(severities, s)[0] for s in scores.T]))
+
+# %% ../../nbs/evaluate/03_no_reference.ipynb #4d98cd28
+def ship_quality(
     seeds:Iterable[int]=range(16), # training subjects
     heights:tuple[float,...]=(0.35, 0.42, 0.5, 0.58, 0.65), # axial positions, fractions of the grid's height
-)->tuple[NIQEModel,SeverityModel]: # the two models, also written to `folder`
-    "Fit both shipped quality models on 3 T phantoms at 2 mm."
-    seeds, folder = list(seeds), Path(folder)
-    parts = [phantom_slices(seeds, heights=heights, noise=noise) for noise in (0., 0.01)]
-    images, masks = (np.concatenate(p) for p in zip(*parts))
-    about = f"{len(images)} axial slices of {len(seeds)} phantoms, t1w@3T and t2w@3T, 2 mm, noise 0 and 0.01"
+    folder:str|Path|None=None, # of weights; None: the package's
+)->tuple[NIQEModel,SeverityModel]: # the two models, also written with their rows of the manifest
+    "Fit both quality models on 3 T phantoms at 2 mm, measure them on held-out subjects and save them."
+    from mrbook.pretrained import save_pretrained
+    seeds, start = list(seeds), time.perf_counter()
+    images, masks = (np.concatenate(p) for p in zip(*(phantom_slices(seeds, heights=heights, noise=noise) for noise in (0., 0.01))))
+    about = f"{len(images)} axial slices of phantoms {seeds[0]} to {seeds[-1]}, t1w@3T and t2w@3T, 2 mm, noise 0 and 0.01"
     models = fit_niqe(images, mask=masks, about=about), train_brisque(images, mask=masks, about=about)
-    folder.mkdir(parents=True, exist_ok=True)
-    for model, name in zip(models, ("niqe", "brisque")): model.save(folder / f"{name}-phantom.safetensors")
+    held, inside = phantom_slices((100, 101))
+    for name, measure, model in zip(("niqe", "brisque"), (niqe, brisque), models):
+        value = np.mean([severity_curve(partial(measure, model=model), k, held, inside)[1] for k in ("noise", "blur")])
+        row = dict(what=f"{name.upper()} for 3 T brain slices at 2 mm, on our own scale", preset="default", command="from mrbook.evaluate.no_reference import ship_quality; ship_quality()",
+            seed=0, data=about, device="cpu", minutes=round((time.perf_counter() - start) / 60, 2), metric=dict(name="rank correlation with noise and blur, held-out subjects", value=round(float(value), 4)))
+        save_pretrained(f"quality/{name}-phantom", {k: torch.as_tensor(v) for k, v in model.tensors().items()}, row=row, dtype=torch.float32, folder=folder)
     return models
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #5b1b16cb

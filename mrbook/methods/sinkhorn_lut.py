@@ -6,8 +6,9 @@
 __all__ = ['bin_centers', 'soft_histogram', 'quantile_lut', 'lut_at', 'Potential', 'sinkhorn_potential', 'transport_plan',
            'sinkhorn_lut', 'apply_lut']
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #489c3f89
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #d53087a0
 import math, warnings
+from functools import partial
 from typing import NamedTuple
 import torch
 from torch import Tensor
@@ -152,13 +153,19 @@ def _log_sinkhorn(a, b, kernel, v):
     u = a.log() - torch.logsumexp(v[:, None] + kernel, -1)
     return b.log() - torch.logsumexp(u[..., None] + kernel, -2)
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #872b051a
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #c3bbe63b
 def _exact_start(a, b, epsilon):
-    "Potential (n, bins) of the entropic plan, to first order, from the dual of the exact one-dimensional plan."
+    "Potential (n, bins) of the entropic plan, nearly, from the dual of the exact one-dimensional plan."
     c = bin_centers(a.shape[-1], 0., 1., a.dtype, a.device)
-    i = torch.searchsorted(a.cumsum(-1), b.cumsum(-1)[:, :-1].contiguous()).clamp(max=len(c) - 1)
-    rise = (c[1:] - c[:-1]) * (c[1:] + c[:-1] - 2 * c[i])
-    return F.pad(rise.cumsum(-1), (1, 0)) / epsilon + 0.5 * b.log()
+    Fa, q, tiny = a.cumsum(-1), b.cumsum(-1)[:, :-1].contiguous(), torch.finfo(a.dtype).tiny
+    i = torch.searchsorted(Fa, q).clamp(max=len(c) - 1)
+    below, above = q - F.pad(Fa, (1, 0)).gather(-1, i), Fa.gather(-1, i) - q
+    half = 0.5 * b.log().diff()
+    odds = torch.minimum(above, b[:, 1:]).clamp_min(tiny).log() - torch.minimum(below, b[:, :-1]).clamp_min(tiny).log() - half
+    ridge = 2 / (len(c)**2 * epsilon) * (0.5 - (below / a.gather(-1, i)).clamp(0, 1))
+    smaller = torch.where(ridge.abs() < odds.abs(), ridge, odds) * (ridge * odds > 0)
+    rise = (c[1:] - c[:-1]) * (c[1:] + c[:-1] - 2 * c[i]) / epsilon
+    return F.pad((rise + half + smaller).cumsum(-1), (1, 0))
 
 # %% ../../nbs/methods/10_sinkhorn_lut.ipynb #c87ba2bf
 def _sweep(a, b, pi, col, sweeps=3):
@@ -205,12 +212,12 @@ def _newton(a, b, kernel, v, tol, max_iter):
         base = v + change, value, error
         v = base[0] + step
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #7b981cec
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #9d2da878
 class Potential(NamedTuple):
     "Solution of the semi-dual, per member of the batch."
     v: Tensor # log potential of the target bins, shape (n, bins)
     error: Tensor # L1 distance of the plan's columns from the target histogram, shape (n,)
-    iterations: int # Newton (or Sinkhorn) iterations of the first attempt
+    iterations: tuple[int, ...] # Newton (or Sinkhorn) iterations of the first attempt, length n
     status: tuple[str, ...] # 'newton', 'annealed', 'sinkhorn' or 'not converged', length n
 
 def _sinkhorn(a, b, kernel, v, tol, max_iter):
@@ -220,6 +227,10 @@ def _sinkhorn(a, b, kernel, v, tol, max_iter):
         if i == max_iter or (error < tol).all(): return v, error, i
         v = _log_sinkhorn(a, b, kernel, v)
 
+def _plain(a, b, kernel, v, tol, max_iter, fall_back):
+    v, error, i = _sinkhorn(a, b, kernel, v, tol, max_iter)
+    return Potential(v, error, (i,) * len(v), tuple("sinkhorn" if e < tol else "not converged" for e in error.tolist()))
+
 def _annealed(a, b, kernel, v, tol, max_iter):
     "Newton's method while the kernel -C/epsilon grows by factors of 2 from epsilon ~ 1 (the start `v` is not used)."
     v = b.log()
@@ -228,7 +239,7 @@ def _annealed(a, b, kernel, v, tol, max_iter):
         v = b.log() + 2 * (v - b.log())
     return _newton(a, b, kernel, v, tol, max_iter)
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #458c35dc
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #0deda124
 def _solve(a, b, kernel, v, tol, max_iter, fall_back):
     "Newton's method from `v`, and the fall-backs for the members that did not reach `tol`."
     v, error, i = _newton(a, b, kernel, v, tol, max_iter)
@@ -240,32 +251,34 @@ def _solve(a, b, kernel, v, tol, max_iter, fall_back):
         better = ~(error_new >= error[todo])
         v[todo], error[todo] = torch.where(better[:, None], v_new, v[todo]), torch.where(better, error_new, error[todo])
         for k in todo: status[k] = name
-    return Potential(v, error, i, tuple(s if e < tol else "not converged" for s, e in zip(status, error.tolist())))
+    return Potential(v, error, (i,) * len(v), tuple(s if e < tol else "not converged" for s, e in zip(status, error.tolist())))
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #3ade0605
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #53f60b1d
 def _kernel(bins, epsilon, like):
+    "-C/epsilon (bins, bins) for centres on [0, 1]."
+    if not epsilon > 0: raise ValueError(f"epsilon must be positive: {epsilon}; use quantile_lut for the limit 0")
     c = bin_centers(bins, 0., 1., like.dtype, like.device)
     return -(c[:, None] - c)**2 / epsilon
 
+def _better(a, b, kernel, v, warm):
+    "Of two potentials, for each member the one with the higher semi-dual."
+    if warm.shape != v.shape: raise ValueError(f"warm_start has shape {tuple(warm.shape)}, the histograms {tuple(v.shape)}: pass the potential of the same batch and bins")
+    dual = lambda v: ((b * v).sum(-1) - (a * _rows(v, kernel)[1]).sum(-1))[:, None]
+    return torch.where(dual(warm) > dual(v), warm, v)
+
 @torch.no_grad()
-def _potential(a, b, epsilon, tol, max_iter, warm_start, solver, fall_back):
-    "Potential for positive distributions `a` and `b` (n, bins), from the better of the exact start and `warm_start`."
-    if not epsilon > 0: raise ValueError(f"epsilon must be positive: {epsilon}; use quantile_lut for the limit 0")
+def _potential(a, b, kernel, epsilon, tol, max_iter, warm_start, solver, fall_back):
+    "Potential for positive distributions `a` and `b` (n, bins): one member after the other on the CPU, where a plan just fits the cache."
     if not (b > 0).all(): raise ValueError("floor must be positive: an empty bin has no finite potential")
     if solver not in ("newton", "sinkhorn"): raise ValueError(f"unknown solver {solver!r}: choose 'newton' or 'sinkhorn'")
-    kernel = _kernel(a.shape[-1], epsilon, a)
-    if solver == "sinkhorn":
-        v, error, i = _sinkhorn(a, b, kernel, b.log(), tol, max_iter)
-        return Potential(v, error, i, tuple("sinkhorn" if e < tol else "not converged" for e in error.tolist()))
-    v = _exact_start(a, b, epsilon)
-    if warm_start is not None:
-        warm = getattr(warm_start, "v", warm_start).to(v)
-        if warm.shape != v.shape: raise ValueError(f"warm_start has shape {tuple(warm.shape)}, the histograms {tuple(v.shape)}: pass the potential of the same batch and bins")
-        dual = lambda v: torch.nan_to_num((b * v).sum(-1, keepdim=True) - (a * _rows(v, kernel)[1]).sum(-1, keepdim=True), nan=-math.inf)
-        v = torch.where(dual(warm) > dual(v), warm, v)
-    return _solve(a, b, kernel, v, tol, max_iter, fall_back)
+    v = _exact_start(a, b, epsilon) if solver == "newton" else b.log()
+    if warm_start is not None: v = _better(a, b, kernel, v, getattr(warm_start, "v", warm_start).to(v))
+    group = 1 if a.device.type == "cpu" else len(a)
+    solve = partial(_solve if solver == "newton" else _plain, tol=tol, max_iter=max_iter, fall_back=fall_back)
+    parts = [solve(*(t[k:k + group] for t in (a, b)), kernel, v[k:k + group]) for k in range(0, len(a), group)]
+    return Potential(torch.cat([p.v for p in parts]), torch.cat([p.error for p in parts]), sum((p.iterations for p in parts), ()), sum((p.status for p in parts), ()))
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #e2baa464
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #81e7ed8b
 def sinkhorn_potential(
     source_hist:Tensor, # source histograms, shape (n, bins), >= 0
     target_hist:Tensor, # target histograms, same shape and total mass
@@ -278,7 +291,8 @@ def sinkhorn_potential(
     fall_back:bool=True, # try annealing and plain Sinkhorn where Newton fails
 )->Potential: # potential, its error, iterations and status
     "Solve entropic optimal transport between histograms (DACT section 2.2.1) by Newton's method on the semi-dual."
-    return _potential(*_distributions(source_hist, target_hist, floor), epsilon, tol, max_iter, warm_start, solver, fall_back)
+    a, b = _distributions(source_hist, target_hist, floor)
+    return _potential(a, b, _kernel(a.shape[-1], epsilon, a), epsilon, tol, max_iter, warm_start, solver, fall_back)
 
 # %% ../../nbs/methods/10_sinkhorn_lut.ipynb #da2466d0
 def transport_plan(
@@ -310,7 +324,7 @@ class _ImplicitLUT(torch.autograd.Function):
         grad_b = _newton_step(*_factor(a, b, pi, _columns(a, pi)), grad_v)
         return -(pi @ grad_b[..., None])[..., 0], grad_b, None, None, None
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #e0da57b7
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #86db75bd
 def sinkhorn_lut(
     source_hist:Tensor, # source histograms, shape (..., bins), >= 0
     target_hist:Tensor, # target histograms, same shape and total mass
@@ -330,10 +344,11 @@ def sinkhorn_lut(
     if target_hist.dtype != source_hist.dtype: target_hist = target_hist.to(source_hist.dtype)
     a, b = _distributions(source_hist, target_hist, floor)
     if debias: a, b = torch.cat([a, a]), torch.cat([b, a])
-    found = _potential(a, b, epsilon, tol, max_iter, warm_start, solver, fall_back)
+    kernel = _kernel(a.shape[-1], epsilon, a)
+    found = _potential(a, b, kernel, epsilon, tol, max_iter, warm_start, solver, fall_back)
     if "not converged" in found.status and fall_back: warnings.warn(f"entropic transport stopped at marginal error {found.error.max():.1e}, above tol={tol}: raise max_iter, epsilon or tol")
     c = bin_centers(a.shape[-1], low, high, a.dtype, a.device)
-    lut = _ImplicitLUT.apply(a, b, found.v, _kernel(len(c), epsilon, a), c)
+    lut = _ImplicitLUT.apply(a, b, found.v, kernel, c)
     if debias: lut = (lut[:len(a) // 2] + c - lut[len(a) // 2:]).clamp(low, high).sort(-1).values
     lut = lut.to(source_hist.dtype).reshape(source_hist.shape)
     return (lut, found) if full_output else lut

@@ -15,22 +15,24 @@ import scipy.io
 import torch
 from torch import Tensor
 
-# %% ../../nbs/mri/03_kspace.ipynb #eab4bf71
+# %% ../../nbs/mri/03_kspace.ipynb #94b34fa1
 def fft2c(
     image:Tensor, # (..., h, w), real or complex
 )->Tensor: # (..., h, w), complex k-space, zero frequency at (h // 2, w // 2)
     "Centred orthonormal 2-D Fourier transform."
     return torch.fft.fftshift(torch.fft.fft2(torch.fft.ifftshift(image, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
 
+# %% ../../nbs/mri/03_kspace.ipynb #bfd1bfb9
 def ifft2c(
     kspace:Tensor, # (..., h, w), complex
 )->Tensor: # (..., h, w), complex image
     "Inverse and adjoint of `fft2c`."
     return torch.fft.fftshift(torch.fft.ifft2(torch.fft.ifftshift(kspace, dim=(-2, -1)), norm="ortho"), dim=(-2, -1))
 
-# %% ../../nbs/mri/03_kspace.ipynb #f12f8a91
+# %% ../../nbs/mri/03_kspace.ipynb #73fdc914
 def _offsets(small, large): return [b // 2 - a // 2 for a, b in zip(small, large)] # centre on centre
 
+# %% ../../nbs/mri/03_kspace.ipynb #d0da9b6c
 def zero_fill(
     kspace:Tensor, # (..., h, w)
     size:int|tuple[int, int], # (h, w) wanted, at least those of `kspace`
@@ -41,6 +43,7 @@ def zero_fill(
     top, left = _offsets(old, size)
     return torch.nn.functional.pad(kspace, (left, size[1] - old[1] - left, top, size[0] - old[0] - top))
 
+# %% ../../nbs/mri/03_kspace.ipynb #7bb6376f
 def crop(
     kspace:Tensor, # (..., h, w)
     size:int|tuple[int, int], # (h, w) wanted, at most those of `kspace`
@@ -51,10 +54,11 @@ def crop(
     top, left = _offsets(size, old)
     return kspace[..., top:top + size[0], left:left + size[1]]
 
-# %% ../../nbs/mri/03_kspace.ipynb #bbcd6262
+# %% ../../nbs/mri/03_kspace.ipynb #2b346db7
 class KSpaceError(ValueError):
     "A k-space file or folder that cannot be used; the message says why and what to do."
 
+# %% ../../nbs/mri/03_kspace.ipynb #7f4f2a92
 def read_mat(
     path:str|Path, # a MATLAB file (up to version 7)
     name:str, # the variable in it
@@ -74,7 +78,7 @@ def read_mat(
     if not np.isfinite(a).all(): raise KSpaceError(f"{name!r} of {path.name} has NaN or infinite values")
     return a
 
-# %% ../../nbs/mri/03_kspace.ipynb #9710aab1
+# %% ../../nbs/mri/03_kspace.ipynb #4edb577a
 def load_ulf(
     path:str|Path, # `0.055T_*_kspace_postEMI.mat`
 )->Tensor: # (slices, 1, h, w) complex64
@@ -83,6 +87,7 @@ def load_ulf(
     if not np.iscomplexobj(k): raise KSpaceError(f"'kspace' of {Path(path).name} is real: this is an image, not k-space")
     return torch.from_numpy(np.moveaxis(k, -1, 0)[:, None].astype(np.complex64))
 
+# %% ../../nbs/mri/03_kspace.ipynb #41fea273
 def load_3t(
     path:str|Path, # `3T_*.mat`
 )->Tensor: # (slices, 1, h, w) float32, about [0, 1]
@@ -100,11 +105,12 @@ def ulf_image(
     image = image.abs() if magnitude else image
     return image.flip(-2, -1).roll((1, 1), (-2, -1))
 
-# %% ../../nbs/mri/03_kspace.ipynb #f1696bd1
+# %% ../../nbs/mri/03_kspace.ipynb #3fc83891
 ULF_FOLDER = "Ultra-low-field-MRI-Scanner" # the repository's name
 _LOW = dict(t1w="0.055T_GRE_kspace_postEMI.mat", t2w="0.055T_FSE_kspace_postEMI.mat", flair="0.055T_FLAIR_kspace_postEMI.mat")
 _HIGH = dict(t1w="3T_T1w.mat", t2w="3T_T2w.mat", flair="3T_FLAIR.mat")
 
+# %% ../../nbs/mri/03_kspace.ipynb #9b7cb3d0
 @dataclass(frozen=True)
 class ULFPatient:
     "One patient of the 0.055 T set: k-space at 0.055 T and images at 3 T, same slices."
@@ -116,19 +122,18 @@ class ULFPatient:
     def low(self, weighting:str)->Tensor: return ulf_image(self.kspace(weighting)) # (4, 1, 256, 256)
     def high(self, weighting:str)->Tensor: return load_3t(self.high_path(weighting)) # (4, 1, H, W)
 
-# %% ../../nbs/mri/03_kspace.ipynb #cce68670
+# %% ../../nbs/mri/03_kspace.ipynb #2d32608f
 def ulf_patients(
-    root:str|Path|None=None, # folder that holds the repository's folder, or that folder itself; None: MRBOOK_DATA
+    root:str|Path|None=None, # folder that holds the repository's folder, or that folder itself; None: MRBOOK_DATA, or ./data
 )->list[ULFPatient]: # sorted by id
     "The patients of the 0.055 T set that are complete on this machine."
-    root = root or os.environ.get("MRBOOK_DATA")
-    if not root: raise KSpaceError("the 0.055 T set is not at hand: run `mrbook datasets fetch ulf055 --to DIR` and set MRBOOK_DATA=DIR")
+    root = root or os.environ.get("MRBOOK_DATA") or "data"
     found = [ULFPatient(f.name.removeprefix("Figure "), f) for base in (Path(root) / ULF_FOLDER, Path(root)) for f in sorted(base.glob("Data for Figures in the Manuscript/Figure *"))]
     found = [p for p in found if all(p.kspace_path(w).is_file() and p.high_path(w).is_file() for w in _LOW)]
-    if not found: raise KSpaceError(f"no patient of the 0.055 T set under {root}: run `mrbook datasets fetch ulf055 --to {root}`")
+    if not found: raise KSpaceError(f"no patient of the 0.055 T set under {root}: run `mrbook datasets fetch ulf055 --to {root}`, or set MRBOOK_DATA to the folder that holds {ULF_FOLDER}")
     return found
 
-# %% ../../nbs/mri/03_kspace.ipynb #8dd66be0
+# %% ../../nbs/mri/03_kspace.ipynb #171e5ad7
 def rss(
     images:Tensor, # (n, coils, h, w), complex or real
     dim:int=1, # the coil axis
@@ -136,6 +141,7 @@ def rss(
     "Root of the sum of squares over coils."
     return images.abs().square().sum(dim, keepdim=True).sqrt()
 
+# %% ../../nbs/mri/03_kspace.ipynb #c363b6b0
 def load_coils(
     path:str|Path, # .npy, complex (coils, h, w)
 )->Tensor: # (1, coils, h, w) complex64
@@ -148,6 +154,7 @@ def load_coils(
     if not np.isfinite(k).all(): raise KSpaceError(f"{path.name} has NaN or infinite values")
     return torch.from_numpy(k[None].astype(np.complex64))
 
+# %% ../../nbs/mri/03_kspace.ipynb #554f8b87
 def sampled(
     kspace:Tensor, # (n, coils, h, w)
 )->Tensor: # (n, 1, h, w) bool

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['IQT_SNR', 'centres', 'box_rows', 'gaussian_rows', 'kspace_rows', 'keys', 'cubic_rows', 'operator_matrix', 'along',
-           'Separable', 'Identity', 'nearest', 'InPlane', 'KSpaceTruncation', 'ThroughPlane', 'Compose', 'Scan',
-           'acquire', 'simulate_02t', 'draw_snr', 'tissue_mean', 'tissue_contrast', 'simulate_iqt', 'simulate_64mt']
+           'Sizes', 'Separable', 'Identity', 'nearest', 'InPlane', 'KSpaceTruncation', 'ThroughPlane', 'Compose',
+           'Scan', 'acquire', 'simulate_02t', 'draw_snr', 'tissue_mean', 'tissue_contrast', 'simulate_iqt',
+           'simulate_64mt']
 
 # %% ../../nbs/mri/06_low_field.ipynb #b4ead804
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def kspace_rows(
     out, old = 2 * np.pi / n * np.outer(at, k), 2 * np.pi / n * np.outer(np.arange(n), k)
     return np.cos(out) * weight @ np.cos(old).T + np.sin(out) * weight @ np.sin(old).T
 
-# %% ../../nbs/mri/06_low_field.ipynb #02827058
+# %% ../../nbs/mri/06_low_field.ipynb #a7fe6529
 def keys(
     distance:np.ndarray, # distance to the sample, in samples
 )->np.ndarray: # weight of the sample
@@ -68,6 +69,7 @@ def keys(
     d = np.abs(distance)
     return np.where(d < 1, (1.5 * d - 2.5) * d * d + 1, np.where(d < 2, ((2.5 - .5 * d) * d - 4) * d + 2, 0.))
 
+# %% ../../nbs/mri/06_low_field.ipynb #b290d72e
 def cubic_rows(
     n:int, # pixels to fill
     m:int, # pixels that are known
@@ -83,7 +85,7 @@ def cubic_rows(
         np.add.at(rows, (np.arange(n), inner), -keys(where - k) * beyond)
     return rows
 
-# %% ../../nbs/mri/06_low_field.ipynb #2ffa3e26
+# %% ../../nbs/mri/06_low_field.ipynb #66b24edc
 @lru_cache(maxsize=256)
 def operator_matrix(
     operator:"Separable", # hashable: a frozen dataclass
@@ -102,6 +104,7 @@ def operator_matrix(
         matrix = basis.T if which == "basis" else power.clip(0)[:, None]
     with torch.inference_mode(False): return torch.from_numpy(np.ascontiguousarray(matrix)).to(device, dtype)
 
+# %% ../../nbs/mri/06_low_field.ipynb #3b4c2e02
 def along(
     matrix:Tensor, # (m, n)
     x:Tensor, # (..., n, ...)
@@ -112,29 +115,40 @@ def along(
     if axis in (-2, x.ndim - 2): return matrix @ x
     return (x.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
 
-# %% ../../nbs/mri/06_low_field.ipynb #f1f5a12c
-class Separable:
-    "A linear operator that is one matrix per axis; subclasses say `grid`, `rows` and `nominal`."
+# %% ../../nbs/mri/06_low_field.ipynb #bf6a226c
+class Sizes:
+    "What an operator does to the axes it acts on; subclasses say `grid` and `nominal`."
     axes = (-2, -1) # axes it acts on
 
     def grid(self, axis:int, n:int)->tuple[int, float]: return n, 1.
-    def rows(self, axis:int, n:int)->np.ndarray: return np.eye(n)
     def nominal(self, axis:int, m:int)->int: return m
 
     def output_size(self, *size:int)->tuple[int, ...]:
         "Size after the operator, from the size before it (all axes or the last ones)."
-        return tuple(self._sized(size, lambda a, n: self.grid(a, n)[0]))
+        return self._sized(size, lambda a, n: self.grid(a, n)[0])
 
     def input_size(self, *size:int)->tuple[int, ...]:
         "Nominal size before the operator, from the size after it."
-        return tuple(self._sized(size, self.nominal))
+        return self._sized(size, self.nominal)
 
     def _sized(self, size, change):
         size = list(size)
         for a in self.axes:
             if not -len(size) <= a < len(size): raise ValueError(f"{self} acts on axis {a}, which a size of {len(size)} axes does not have: {tuple(size)}")
             size[a] = change(a, size[a])
+        return tuple(size)
+
+    def _checked(self, y, size):
+        size = self.input_size(*y.shape) if size is None else tuple(size)
+        for a in self.axes:
+            m = self.grid(a, size[a])[0]
+            if y.shape[a] != m: raise ValueError(f"{self} makes {m} pixels of {size[a]} along axis {a}, but y has {y.shape[a]}: pass the size of the high-resolution image")
         return size
+
+# %% ../../nbs/mri/06_low_field.ipynb #3dc13e27
+class Separable(Sizes):
+    "A linear operator that is one matrix per axis; subclasses say `rows`."
+    def rows(self, axis:int, n:int)->np.ndarray: return np.eye(n)
 
     def forward(self, x:Tensor)->Tensor:
         "Low-resolution image `A x`."
@@ -150,13 +164,6 @@ class Separable:
         "Cubic estimate of `x` from `y`, aligned to the operator's pixel centres."
         return self._apply(y, "up", self._checked(y, size), False)
 
-    def _checked(self, y, size):
-        size = self.input_size(*y.shape) if size is None else tuple(size)
-        for a in self.axes:
-            m = self.grid(a, size[a])[0]
-            if y.shape[a] != m: raise ValueError(f"{self} makes {m} pixels of {size[a]} along axis {a}, but y has {y.shape[a]}: pass the size of the high-resolution image")
-        return size
-
     def _apply(self, x, which, size, transpose):
         if not (x.is_floating_point() or x.is_complex()): raise ValueError(f"operators act on floating point images, not on {x.dtype}: convert with .float()")
         with torch.autocast(x.device.type, enabled=False):
@@ -166,11 +173,10 @@ class Separable:
         return x
 
     def proximal(self, z:Tensor, y:Tensor, rho:float|Tensor)->Tensor:
-        "The x that minimises |y - A x|^2 + rho |x - z|^2, exact (the linear data step of DiffPIR, no periodic border)."
-        power = 1.
-        x = self.adjoint(y, z.shape) + rho * z
+        "The x that minimises |y - A x|^2 + rho |x - z|^2."
+        power, x = 1., self._apply(self.adjoint(y, z.shape) + rho * z, "basis", z.shape, False)
         for a in self.axes: power = power * operator_matrix(self, a, z.shape[a], "power", z.dtype, z.device).reshape(-1, *[1] * (-a - 1 if a < 0 else z.ndim - a - 1))
-        return self._apply(self._apply(x, "basis", z.shape, False) / (power + rho), "basis", z.shape, True)
+        return self._apply(x / (power + rho), "basis", z.shape, True)
 
     def norm(self, *size:int)->float:
         "Largest singular value, exact: the product of those of the matrices. A step of 1 / norm^2 is safe."
@@ -182,11 +188,12 @@ class Identity(Separable):
     "No change of resolution; lets code ask for an operator always."
     axes = ()
 
-# %% ../../nbs/mri/06_low_field.ipynb #fe19faff
+# %% ../../nbs/mri/06_low_field.ipynb #e909bd90
 def nearest(x:float)->int:
     "Nearest whole number of at least one, halves up."
     return max(1, int(np.floor(x + .5)))
 
+# %% ../../nbs/mri/06_low_field.ipynb #98647936
 @dataclass(frozen=True)
 class InPlane(Separable):
     "Fewer pixels in both in-plane directions of slices (n, c, h, w), same field of view."
@@ -273,7 +280,7 @@ class Compose:
         for o in self.operators: bound, size = bound * o.norm(*size), o.output_size(*size)
         return bound
 
-# %% ../../nbs/mri/06_low_field.ipynb #4c90d153
+# %% ../../nbs/mri/06_low_field.ipynb #cdbba86f
 @dataclass
 class Scan:
     "A simulated low-field scan and how it was made."
@@ -287,6 +294,7 @@ class Scan:
         "First estimate on the high-resolution grid."
         return self.operator.upsample(self.image, self.size)
 
+# %% ../../nbs/mri/06_low_field.ipynb #8fcfca99
 def acquire(
     image:Tensor, # high-resolution image with low-field contrast, >= 0
     operator:Separable|Compose, # resolution
@@ -313,10 +321,11 @@ def simulate_02t(
     "The in-plane setting of the DACT paper's synthetic table, at 0.2 T."
     return acquire(image, InPlane(factor, kind), sigma, 0.2, generator)
 
-# %% ../../nbs/mri/06_low_field.ipynb #834c7668
+# %% ../../nbs/mri/06_low_field.ipynb #d9476353
 IQT_SNR = dict(flair=((35.031, 42.329), ((34.048, 39.850), (39.850, 50.293))), # mean and covariance of (SNR_WM, SNR_GM)
                t1w=((64.50, 54.14), ((78.47, 71.50), (71.50, 73.91))))
 
+# %% ../../nbs/mri/06_low_field.ipynb #1db4004d
 def draw_snr(
     weighting:str="flair", # 'flair' (GM brighter) or 't1w' (WM brighter)
     generator:torch.Generator|None=None, # source of randomness
@@ -328,7 +337,7 @@ def draw_snr(
         pair = mean + torch.linalg.cholesky(cov) @ torch.randn(2, generator=generator, dtype=torch.float64)
         if pair.min() > 1: return tuple(pair.tolist())
 
-# %% ../../nbs/mri/06_low_field.ipynb #306142ba
+# %% ../../nbs/mri/06_low_field.ipynb #d76640b9
 def tissue_mean(
     image:Tensor, # any shape
     fraction:Tensor, # of one tissue in each voxel, same shape, in [0, 1]
@@ -340,6 +349,7 @@ def tissue_mean(
     if not (fraction > 0).any(): raise ValueError("this tissue is nowhere in its map: are image and maps on the same grid, and maps in [0, 1]?")
     return float((image * fraction).sum() / fraction.sum())
 
+# %% ../../nbs/mri/06_low_field.ipynb #597ebf0f
 def tissue_contrast(
     image:Tensor, # any shape
     pv:dict[str, Tensor], # fractions 'csf', 'gm', 'wm', each of the image's shape, in [0, 1]
@@ -375,12 +385,12 @@ def simulate_iqt(
     scan = acquire(contrast, Identity(), sigma, field, generator, noise)
     return Scan(scan.image, operator, sigma, field, tuple(snr), tuple(image.shape))
 
-# %% ../../nbs/mri/06_low_field.ipynb #9e5dfbd8
+# %% ../../nbs/mri/06_low_field.ipynb #e8360398
 def simulate_64mt(
     volume:Tensor, # (x, y, z), low-field contrast, brightest tissue about 1
     spacing:tuple[float, float, float]=(1., 1., 1.), # mm, of the volume
     voxel:tuple[float, float, float]=(1.6, 1.6, 5.), # mm, of the scan
-    sigma:float=0.08, # noise sd per channel
+    sigma:float=0.06, # noise sd per channel
     generator:torch.Generator|None=None, # source of noise
 )->Scan:
     "A portable 64 mT scan: truncated in-plane, thick slices along z, Rician noise."

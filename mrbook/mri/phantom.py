@@ -112,7 +112,7 @@ def _lesion_map(rng, wm, csf, spacing, count): # float (X, Y, Z) in [0, 1], insi
         out[box] = np.maximum(out[box], 1 / (1 + np.exp((r - 1) / 0.12)))
     return out * (wm > 0.6)
 
-# %% ../../nbs/mri/01_phantom.ipynb #2cb5d1e5
+# %% ../../nbs/mri/01_phantom.ipynb #184d60a8
 def _head(rng, distance, brain, spacing): # dict of PV maps outside the brain
     thick = lambda low, high, s=30.: np.clip(rng.uniform(low, high) * (1 + 0.25 * _coarse_noise(rng, distance.shape, s / spacing)), 0.4 * low, 2 * high)
     edges = [thick(1., 3.), thick(1.5, 2.), thick(1.5, 4.), thick(1.5, 2.), thick(2., 5.), thick(2., 5.), np.float32(1.5)]
@@ -125,7 +125,7 @@ def _head(rng, distance, brain, spacing): # dict of PV maps outside the brain
     return {k: v * (1 - brain) for k, v in out.items()}
 
 def _coarse_noise(rng, shape, sigma): # unit smooth noise, drawn on a coarse grid and enlarged
-    step = max(int(sigma / 2), 1)
+    step = max(int(sigma / 1.25), 1)
     small = _smooth_noise(rng, tuple(n // step + 3 for n in shape), sigma / step)
     grid = np.meshgrid(*[np.arange(n, dtype=np.float32) / step for n in shape], indexing="ij")
     return map_coordinates(small, grid, order=1, mode="nearest")
@@ -188,7 +188,7 @@ def _cached(folder, args):
     os.replace(f.name, path)
     return a
 
-# %% ../../nbs/mri/01_phantom.ipynb #f1eb793b
+# %% ../../nbs/mri/01_phantom.ipynb #e477445f
 def signal_map(
     anatomy:Anatomy,
     contrast:Contrast, # decides the relaxation times
@@ -198,6 +198,7 @@ def signal_map(
     "Image an anatomy with a sequence, without noise."
     sequence = sequence or protocol(contrast)
     rng = np.random.default_rng([anatomy.seed, 77]); out = np.zeros(anatomy.shape, np.float32)
+    local = np.float32(texture) * _coarse_noise(np.random.default_rng([anatomy.seed, 5]), anatomy.shape, 5 / anatomy.spacing) if texture else 0
     for name in ("csf", "gm", "wm", "lesion", "gap", "fat", "muscle", "marrow", "bone"):
         t1_scale, pd_scale = 1 + 0.03 * rng.standard_normal(2).clip(-2, 2)
         if name not in anatomy.pv: continue
@@ -206,7 +207,7 @@ def signal_map(
         value = np.float32(at(1.))
         if texture and name in ("gm", "wm", "lesion"):
             slope = (at(1.02) - at(0.98)) / 0.04
-            value = value + np.float32(slope * texture) * _coarse_noise(np.random.default_rng([anatomy.seed, 5]), anatomy.shape, 5 / anatomy.spacing)
+            value = value + np.float32(slope) * local
         out += anatomy.fraction(name) * value
     return np.abs(out)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VolumeError', 'VolumeWarning', 'voxel_sizes', 'Volume', 'read_volume', 'check_output', 'write_volume', 'canonical',
-           'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'Scale', 'percentile_window', 'Slices',
-           'fit_size', 'slices', 'restack', 'check_resolution']
+           'antialias', 'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'Scale', 'percentile_window',
+           'Slices', 'fit_size', 'slices', 'restack', 'check_resolution']
 
 # %% ../../nbs/mri/02_volumes.ipynb #eec9da3a
 import gzip, os, secrets, warnings, zlib
@@ -95,11 +95,11 @@ def _frame_shape(header):
     if min(sorted(out)[1:]) < 8: raise VolumeError(f"the image has only {' x '.join(map(str, out))} voxels: a slice needs at least 8 x 8")
     return out, [f"shape {shape} read as {out}"] if shape != out else []
 
-# %% ../../nbs/mri/02_volumes.ipynb #a582f438
+# %% ../../nbs/mri/02_volumes.ipynb #5c0fc148
 def _check_dtype(header):
     "Refuses colour, complex and unknown data types."
     try: dtype = header.get_data_dtype()
-    except HeaderDataError: raise VolumeError(f"unknown data type code {int(header['datatype'])}: export the image as float32 or int16") from None
+    except (HeaderDataError, KeyError): raise VolumeError(f"unknown data type code {int(header['datatype'])}: export the image as float32 or int16") from None
     if dtype.fields: raise VolumeError("the image is RGB or RGBA colour, not intensities: export the greyscale image")
     if dtype.kind == "c": raise VolumeError("the image is complex: save its magnitude first")
     if dtype.kind not in "iuf" or dtype.itemsize == 0: raise VolumeError(f"data of type {dtype} cannot be read: export the image as float32 or int16")
@@ -190,19 +190,21 @@ def _decode(path):
     affine, odd = _placement(header, shape)
     return Volume(data, affine, header, notes + [f"header repaired: {r}" for r in repairs.splitlines()] + odd), odd
 
-# %% ../../nbs/mri/02_volumes.ipynb #b2d84b25
+# %% ../../nbs/mri/02_volumes.ipynb #8fb81f98
 def read_volume(
     path:str|Path, # a .nii or .nii.gz file with one frame
 )->Volume: # float32, scl_slope applied; `notes` holds what was odd
     "Read one NIfTI image; `VolumeError` refuses it in one line, `VolumeWarning` tells of a doubtful header."
     path = Path(path).expanduser()
-    if path.is_dir(): raise VolumeError(f"{path} is a folder: give one .nii or .nii.gz file")
-    if not path.exists(): raise VolumeError(f"{path} does not exist: check the path")
+    if os.path.isdir(path): raise VolumeError(f"{path} is a folder: give one .nii or .nii.gz file")
+    if not os.path.isfile(path): raise VolumeError(f"{path} {'is no regular file: copy it to one' if os.path.exists(path) else 'does not exist: check the path'}")
     try: volume, odd = _decode(path)
     except VolumeError as e: raise VolumeError(f"{path.name}: {e}") from None
     except EOFError: raise VolumeError(f"{path.name}: the gzip file is truncated: copy or download it again") from None
     except (zlib.error, gzip.BadGzipFile): raise VolumeError(f"{path.name}: the gzip file is damaged: copy or download it again") from None
-    except (OSError, HeaderDataError, ValueError, MemoryError) as e: raise VolumeError(f"{path.name}: cannot be read ({str(e).splitlines()[0] if str(e) else type(e).__name__}): check the file and its permissions") from None
+    except (OSError, HeaderDataError, ValueError, MemoryError) as e:
+        why = str(e).partition("\n")[0] or type(e).__name__
+        raise VolumeError(f"{path.name}: cannot be read ({why}): check the file and its permissions") from None
     for note in odd: warnings.warn(f"{path.name}: {note}", VolumeWarning, stacklevel=2)
     return volume
 
@@ -256,12 +258,12 @@ def write_volume(
     _write_bytes(gzip.compress(content, 4, mtime=0) if path.name.endswith(".gz") else content, path)
     return path
 
-# %% ../../nbs/mri/02_volumes.ipynb #95f0305a
+# %% ../../nbs/mri/02_volumes.ipynb #43cbeb81
 def canonical(
     volume:Volume, # any orientation
 )->tuple[Volume,Callable[[Volume],Volume]]: # the volume in RAS+, and the way back
     "Permute and flip axes to the closest RAS+, and return how to undo that."
-    def turn(v, by): return np.ascontiguousarray(nib.apply_orientation(v.data, by)), v.affine @ nib.orientations.inv_ornt_aff(by, v.shape)
+    def turn(v, by): return nib.apply_orientation(v.data, by).copy(), v.affine @ nib.orientations.inv_ornt_aff(by, v.shape)
     there = nib.io_orientation(volume.affine)
     back = nib.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), there)
     data, affine = turn(volume, there)
@@ -273,8 +275,8 @@ def canonical(
     ras = volume.replace(data=data, affine=affine)
     return ras, undo
 
-# %% ../../nbs/mri/02_volumes.ipynb #a8c89aa3
-def _antialias(data, scale, order):
+# %% ../../nbs/mri/02_volumes.ipynb #3b4dd10d
+def antialias(data, scale, order):
     "Gaussian blur for new voxels `scale` times as large as the old, per axis (Cardoso et al. 2015)."
     sigma = np.sqrt(np.maximum(np.square(scale) - 1, 0) / (8 * np.log(2)))
     return data if order == 0 or (sigma < 1e-3).all() else ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3)
@@ -297,7 +299,7 @@ def _sample(data, matrix, offset, shape, order):
         warnings.filterwarnings("ignore", "The behavior of affine_transform with a 1-D array")
         return ndimage.affine_transform(data, matrix, offset, shape, order=order, mode="nearest", prefilter=order > 1)
 
-# %% ../../nbs/mri/02_volumes.ipynb #959bf7ca
+# %% ../../nbs/mri/02_volumes.ipynb #a4bf5d98
 def resample_like(
     volume:Volume, # any grid
     reference:Volume, # its shape and affine are wanted; its values are not used
@@ -308,7 +310,7 @@ def resample_like(
     step = np.linalg.solve(volume.affine, reference.affine)
     matrix, offset = step[:3, :3], step[:3, 3]
     matrix = np.where(np.abs(matrix) < 1e-6, 0, matrix)
-    data = _antialias(volume.data, np.sqrt((matrix**2).sum(1)), order)
+    data = antialias(volume.data, np.sqrt((matrix**2).sum(1)), order)
     data = _sample(data, matrix, offset, reference.shape, order)
     outside = _outside(matrix, offset, volume.shape, reference.shape)
     return volume.replace(data=np.where(outside, np.float32(fill), data), affine=reference.affine, header=reference.header)
@@ -406,15 +408,15 @@ class Slices:
         mm = canonical(self.source)[0].spacing
         return mm[self.axis], *mm[:self.axis][::-1], *mm[self.axis + 1:][::-1]
 
-# %% ../../nbs/mri/02_volumes.ipynb #7f01120a
+# %% ../../nbs/mri/02_volumes.ipynb #a4057478
 def _to_pictures(data, axis):
     "(X, Y, Z) in RAS+ to (N, H, W): the later of the two other axes becomes H, flipped."
-    return np.ascontiguousarray(np.moveaxis(data, axis, 0).swapaxes(1, 2)[:, ::-1])
+    return np.moveaxis(data, axis, 0).swapaxes(1, 2)[:, ::-1].copy()
 
-# %% ../../nbs/mri/02_volumes.ipynb #b5727152
+# %% ../../nbs/mri/02_volumes.ipynb #53b0df58
 def _from_pictures(data, axis):
     "The inverse of `_to_pictures`."
-    return np.ascontiguousarray(np.moveaxis(data[:, ::-1].swapaxes(1, 2), 0, axis))
+    return np.moveaxis(data[:, ::-1].swapaxes(1, 2), 0, axis).copy()
 
 # %% ../../nbs/mri/02_volumes.ipynb #8fc85d8c
 def _overlap(have, want):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'UNetConfig', 'time_embedding', 'zero', 'norm', 'ResBlock', 'Attention', 'Stage', 'Upsample', 'mirror',
-           'UNet']
+           'down_path', 'up_path', 'UNet']
 
 # %% ../../nbs/nets/00_unet.ipynb #0ed6cf26
 import math
@@ -40,10 +40,10 @@ class UNetConfig:
         if name not in PRESETS: raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         return replace(PRESETS[name], **changes)
 
-# %% ../../nbs/nets/00_unet.ipynb #53670884
+# %% ../../nbs/nets/00_unet.ipynb #cd546598
 PRESETS = dict(
-    tiny=UNetConfig(channels=24, mults=(1, 2, 3), blocks=1, patch=2),
-    small=UNetConfig(channels=48, mults=(1, 2, 2, 3), blocks=1, patch=2),
+    tiny=UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2),
+    small=UNetConfig(channels=48, mults=(1, 1, 2, 2), blocks=1, patch=2),
     paper=UNetConfig(channels=128, mults=(1, 1, 2, 3, 4), blocks=2, attention=(3, 4), heads=4, scale_shift=True, group=0),
 )
 
@@ -130,40 +130,52 @@ def mirror(
     i = (torch.arange(size + extra, device=device) - extra // 2) % (2 * size)
     return torch.minimum(i, 2 * size - 1 - i), extra // 2
 
-# %% ../../nbs/nets/00_unet.ipynb #2593acb2
+# %% ../../nbs/nets/00_unet.ipynb #75d8c049
+def down_path(
+    config:UNetConfig, # sizes
+    width:int, # of the time embedding
+)->tuple[nn.ModuleList, list[int]]: # layers, widths of the stored maps
+    "Residual blocks and strided convolutions from fine to coarse."
+    layers, stored = nn.ModuleList(), [config.channels * config.mults[0]]
+    for level, mult in enumerate(config.mults):
+        w = config.channels * mult
+        for _ in range(config.blocks):
+            layers.append(Stage(stored[-1], w, config, width, level in config.attention)); stored.append(w)
+        if level < len(config.mults) - 1: layers.append(nn.Conv2d(w, w, 3, stride=2, padding=1)); stored.append(w)
+    return layers, stored
+
+def up_path(
+    config:UNetConfig, # sizes
+    width:int, # of the time embedding
+    stored:list[int], # from `down_path`
+)->nn.ModuleList: # layers
+    "Residual blocks, each fed one stored map, and upsamplings from coarse to fine."
+    layers, stored, now = nn.ModuleList(), list(stored), stored[-1]
+    for level in reversed(range(len(config.mults))):
+        w = config.channels * config.mults[level]
+        for _ in range(config.blocks + 1):
+            layers.append(Stage(now + stored.pop(), w, config, width, level in config.attention)); now = w
+        if level: layers.append(Upsample(w))
+    return layers
+
+# %% ../../nbs/nets/00_unet.ipynb #36728f21
 class UNet(nn.Module):
     "Denoising U-Net in the layout of Nichol & Dhariwal 2021: x (n, c, h, w), t (n,), y (n,) or None -> (n, out, h, w)."
     def __init__(self,
         config:UNetConfig, # sizes and options
     ):
         super().__init__()
-        c, width = config, config.embedding or 4 * config.channels
+        c, width, coarse = config, config.embedding or 4 * config.channels, config.channels * config.mults[-1]
         self.config = c
         self.time = nn.Sequential(nn.Linear(c.channels, width), nn.SiLU(), nn.Linear(width, width))
         self.label = nn.Embedding(c.classes, width) if c.classes else None
-        self.stem = nn.Conv2d(c.in_channels * c.patch**2, c.channels, 3, padding=1)
-        widths = [c.channels * m for m in c.mults]
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        stored = self._build_down(widths, width)
-        self.middle = nn.ModuleList([Stage(widths[-1], widths[-1], c, width, c.middle_attention), Stage(widths[-1], widths[-1], c, width, False)])
-        self._build_up(widths, width, stored)
-        self.norm = norm(widths[0], c.group)
-        self.head = zero(nn.Conv2d(widths[0], c.out_channels * (2 if c.learn_variance else 1) * c.patch**2, 3, padding=1))
-
-    def _build_down(self, widths, width):
-        stored, now = [widths[0]], widths[0]
-        for level, w in enumerate(widths):
-            for _ in range(self.config.blocks):
-                self.down.append(Stage(now, w, self.config, width, level in self.config.attention)); now = w; stored.append(w)
-            if level < len(widths) - 1: self.down.append(nn.Conv2d(w, w, 3, stride=2, padding=1)); stored.append(w)
-        return stored
-
-    def _build_up(self, widths, width, stored):
-        now = widths[-1]
-        for level, w in reversed(list(enumerate(widths))):
-            for _ in range(self.config.blocks + 1):
-                self.up.append(Stage(now + stored.pop(), w, self.config, width, level in self.config.attention)); now = w
-            if level: self.up.append(Upsample(w))
+        self.stem = nn.Conv2d(c.in_channels * c.patch**2, c.channels * c.mults[0], 3, padding=1)
+        self.down, stored = down_path(c, width)
+        self.middle = nn.ModuleList([Stage(coarse, coarse, c, width, attend) for attend in (c.middle_attention, False)])
+        self.up = up_path(c, width, stored)
+        self.norm = norm(stored[0], c.group)
+        self.head = zero(nn.Conv2d(stored[0], c.out_channels * (1 + c.learn_variance) * c.patch**2, 3, padding=1))
+        self.to(memory_format=torch.channels_last)
 
     @property
     def multiple(self):
@@ -172,32 +184,30 @@ class UNet(nn.Module):
 
     def embed(self,
         t:Tensor, # time steps (n,)
-        y:Tensor|None=None, # labels (n,); negative or None: no label
+        y:Tensor|None=None, # labels (n,); negative: none
     )->Tensor: # (n, width), after SiLU
         "Time step and label as one vector per image."
-        e = self.time(time_embedding(t, self.config.channels).to(self.time[0].weight.dtype))
-        if y is not None:
-            if self.label is None: raise ValueError("this U-Net has no labels: build it with UNetConfig(classes=...) or leave y out")
-            e = e + self.label(y.clamp(min=0)) * (y >= 0)[:, None]
-        return F.silu(e)
+        e = self.time(time_embedding(t, self.config.channels).to(self.stem.weight.dtype))
+        if y is not None and self.label is None: raise ValueError("this U-Net has no labels: build it with UNetConfig(classes=...) or leave y out")
+        return F.silu(e if y is None else e + self.label(y.clamp(min=0)) * (y >= 0)[:, None])
 
     def forward(self, x, t, y=None):
-        h, w = x.shape[-2:]
         if x.ndim != 4 or x.shape[1] != self.config.in_channels: raise ValueError(f"expected x of shape (n, {self.config.in_channels}, h, w), got {tuple(x.shape)}")
-        if h % self.multiple or w % self.multiple:
-            (rows, top), (cols, left) = mirror(h, self.multiple, x.device), mirror(w, self.multiple, x.device)
-            return self._run(x[:, :, rows][:, :, :, cols], t, y)[:, :, top:top + h, left:left + w]
-        return self._run(x, t, y)
+        h, w = x.shape[-2:]
+        if h % self.multiple == w % self.multiple == 0: return self.run(x, self.embed(t, y))
+        (rows, top), (cols, left) = mirror(h, self.multiple, x.device), mirror(w, self.multiple, x.device)
+        return self.run(x[:, :, rows][:, :, :, cols], self.embed(t, y))[:, :, top:top + h, left:left + w]
 
-    def _run(self, x, t, y):
-        e, p = self.embed(t, y), self.config.patch
-        x = self.stem((F.pixel_unshuffle(x, p) if p > 1 else x).contiguous(memory_format=torch.channels_last))
+    def run(self,
+        x:Tensor, # (n, c, h, w), sizes divisible by `multiple`
+        e:Tensor, # from `embed`
+    )->Tensor: # (n, out, h, w)
+        "Down, middle, up."
+        x = self.stem(F.pixel_unshuffle(x, self.config.patch).contiguous(memory_format=torch.channels_last))
         stored = [x]
         for layer in self.down:
             x = layer(x, e) if isinstance(layer, Stage) else layer(x)
             stored.append(x)
         for layer in self.middle: x = layer(x, e)
-        for layer in self.up:
-            x = layer(torch.cat([x, stored.pop()], 1), e) if isinstance(layer, Stage) else layer(x)
-        x = self.head(F.silu(self.norm(x)))
-        return F.pixel_shuffle(x, p) if p > 1 else x
+        for layer in self.up: x = layer(torch.cat([x, stored.pop()], 1), e) if isinstance(layer, Stage) else layer(x)
+        return F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.config.patch)
