@@ -228,7 +228,7 @@ def list_studies(
     if not found: raise ValueError(f"there is no study in {folder}")
     return found
 
-# %% ../nbs/cli.ipynb #3e9da57b
+# %% ../nbs/cli.ipynb #924a8f6e
 @app.command()
 def studies():
     """List the studies: which table or figure of which paper, and how long each takes on two cores.
@@ -236,7 +236,7 @@ def studies():
     [bold]Example[/bold]: mrbook studies
     """
     minutes = lambda s, p: f"{s.minutes[p]:g}" if p in s.minutes else "?"
-    print(columns_text([(s.name, minutes(s, "quick"), minutes(s, "full"), s.source, s.title) for s in list_studies()], ("study", "quick", "full", "reproduces", "title")))
+    print(columns_text([(s.name, minutes(s, "quick"), minutes(s, "full"), s.title, s.source) for s in list_studies()], ("study", "quick", "full", "title", "reproduces")))
 
 # %% ../nbs/cli.ipynb #ff1ba70b
 def report_page(

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['OutOfSpace', 'write_atomic', 'save_tensors', 'load_tensors', 'flatten_optimizer', 'restore_optimizer', 'seed_at',
-           'batch_at', 'learning_rate', 'TrainConfig', 'Run', 'Interrupts', 'Log', 'Objective', 'Trainer',
-           'validate_now', 'train']
+           'epoch_order', 'batch_at', 'learning_rate', 'TrainConfig', 'Run', 'Interrupts', 'Log', 'Objective',
+           'Trainer', 'save_checkpoint', 'resume', 'validate_now', 'agree', 'train']
 
-# %% ../nbs/training.ipynb #282ac623
-import json, math, os, shutil, signal, threading, time
-from dataclasses import dataclass, field, replace, asdict
+# %% ../nbs/training.ipynb #6aa8ffbf
+import json, math, os, signal, threading, time
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def write_atomic(
     finally: tmp.unlink(missing_ok=True)
     return path
 
-# %% ../nbs/training.ipynb #64287e98
+# %% ../nbs/training.ipynb #a48284e5
 def save_tensors(
     path:Path, # .safetensors file
     tensors:dict[str,Tensor], # name -> tensor
@@ -56,6 +57,7 @@ def save_tensors(
     flat = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     return write_atomic(path, save(flat, {"state": json.dumps(state or {})}))
 
+# %% ../nbs/training.ipynb #0cc5ba30
 def load_tensors(
     path:Path, # .safetensors file
 )->tuple[dict[str,Tensor], dict]: # tensors, state
@@ -63,7 +65,7 @@ def load_tensors(
     with safe_open(str(path), "pt") as f:
         return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {}).get("state", "{}"))
 
-# %% ../nbs/training.ipynb #240678e0
+# %% ../nbs/training.ipynb #e0aacf89
 def flatten_optimizer(
     optimizer:torch.optim.Optimizer, # e.g. AdamW
 )->tuple[dict[str,Tensor], list]: # tensors, parameter groups
@@ -71,6 +73,7 @@ def flatten_optimizer(
     s = optimizer.state_dict()
     return {f"{i}.{k}": torch.as_tensor(v) for i, d in s["state"].items() for k, v in d.items()}, s["param_groups"]
 
+# %% ../nbs/training.ipynb #c9aaaeeb
 def restore_optimizer(
     optimizer:torch.optim.Optimizer, # of the same parameters
     tensors:dict[str,Tensor], # from `flatten_optimizer`
@@ -84,7 +87,7 @@ def restore_optimizer(
         state.setdefault(int(i), {})[k] = torch.empty_like(p, dtype=v.dtype).copy_(v) if v.shape == p.shape else v
     optimizer.load_state_dict(dict(state=state, param_groups=groups))
 
-# %% ../nbs/training.ipynb #7153e99f
+# %% ../nbs/training.ipynb #adff2636
 def seed_at(
     seed:int, # of the run
     *place:int, # e.g. step, process
@@ -92,6 +95,13 @@ def seed_at(
     "A seed for one place of a run, unrelated to its neighbours'."
     return int(np.random.SeedSequence([seed, *place]).generate_state(1, np.uint64)[0] >> 1)
 
+# %% ../nbs/training.ipynb #049d5272
+@lru_cache(2)
+def epoch_order(size:int, epoch:int, seed:int)->np.ndarray:
+    "Order of the items in one epoch."
+    return np.random.default_rng([seed, epoch, 2]).permutation(size)
+
+# %% ../nbs/training.ipynb #9582ce0b
 def batch_at(
     data, # tensor, tuple of tensors, dataset, or function (step, generator) -> batch
     step:int, # counted from 0
@@ -105,17 +115,9 @@ def batch_at(
     size = len(data[0]) if isinstance(data, tuple) else len(data)
     if size < 1: raise ValueError("the data are empty: there is nothing to train on")
     position = (step * processes + rank) * batch_size + np.arange(batch_size)
-    i = torch.from_numpy(np.array([_order(size, int(e), seed)[k] for e, k in zip(position // size, position % size)]))
+    i = torch.from_numpy(np.array([epoch_order(size, int(e), seed)[k] for e, k in zip(position // size, position % size)]))
     if isinstance(data, Tensor): return data[i]
     return tuple(d[i] for d in data) if isinstance(data, tuple) else default_collate([data[int(k)] for k in i])
-
-def _order(size, epoch, seed, _kept={}):
-    "Order of one epoch; the last two are kept."
-    key = size, epoch, seed
-    if key not in _kept:
-        while len(_kept) > 1: _kept.pop(next(iter(_kept)))
-        _kept[key] = np.random.default_rng([seed, epoch, 2]).permutation(size)
-    return _kept[key]
 
 # %% ../nbs/training.ipynb #a29d018a
 def learning_rate(
@@ -204,11 +206,12 @@ class Objective(nn.Module):
         self.model, self.loss_fn = model, loss_fn
     def forward(self, batch, generator): return self.loss_fn(self.model, batch, generator)
 
-# %% ../nbs/training.ipynb #4769e2a0
+# %% ../nbs/training.ipynb #f7188f87
 class Trainer:
-    "State of a run: model, average, optimiser, counters; `step_once`, `save` and `resume`."
+    "State of a run: model, average, optimiser, counters."
     def __init__(self, model, loss_fn, data, folder, config):
         AcceleratorState._reset_state(reset_partial_state=True)
+        if config.device and torch.device(config.device).index is not None: torch.cuda.set_device(config.device)
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=config.device == "cpu")
         if config.device and self.accelerator.device.type != torch.device(config.device).type: raise ValueError(f"device {config.device!r} is not available here: use {self.accelerator.device.type!r}, or leave device out")
         self.model, self.data, self.folder, self.config = model.to(self.accelerator.device), data, Path(folder), config
@@ -242,25 +245,31 @@ class Trainer:
         self.step += 1
         return value
 
-    def save(self):
-        "Write the checkpoint, from the main process."
-        if not self.accelerator.is_main_process: return
-        tensors, groups = flatten_optimizer(self.optimizer.optimizer)
-        named = {f"model.{k}": v for k, v in self.model.state_dict().items()} | {f"optimizer.{k}": v for k, v in tensors.items()}
-        if self.ema: named |= {f"ema.{k}": v for k, v in self.ema.shadow.items()}
-        counters = dict(step=self.step, spent=self.spent, best=self.best, bad=self.bad, ema_count=self.ema.count if self.ema else 0)
-        save_tensors(self.checkpoint, named, dict(counters=counters, groups=groups, config=asdict(self.config)))
+# %% ../nbs/training.ipynb #beb1bfc8
+def save_checkpoint(
+    trainer:Trainer, # of the run
+):
+    "Write the whole state of a run to one file, from the main process."
+    if not trainer.accelerator.is_main_process: return
+    optimizer, groups = flatten_optimizer(trainer.optimizer.optimizer)
+    parts = dict(model=trainer.model.state_dict(), optimizer=optimizer, ema=trainer.ema.shadow if trainer.ema else {})
+    counters = dict(step=trainer.step, spent=trainer.spent, best=trainer.best, bad=trainer.bad, ema=trainer.ema.count if trainer.ema else 0)
+    save_tensors(trainer.checkpoint, {f"{part}.{k}": v for part, d in parts.items() for k, v in d.items()},
+        dict(counters=counters, groups=groups, config=asdict(trainer.config)))
 
-    def resume(self):
-        "Take everything from the checkpoint."
-        tensors, state = load_tensors(self.checkpoint)
-        part = lambda name: {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
-        if state["config"]["seed"] != self.config.seed: raise ValueError(f"{self.checkpoint} was started with seed {state['config']['seed']}, not {self.config.seed}: use that seed, another folder, or resume=False")
-        self.model.load_state_dict(part("model"))
-        restore_optimizer(self.optimizer.optimizer, part("optimizer"), state["groups"])
-        c = state["counters"]
-        self.step, self.spent, self.best, self.bad = c["step"], c["spent"], c["best"], c["bad"]
-        if self.ema: self.ema.shadow, self.ema.count = {k: v.to(self.accelerator.device) for k, v in part("ema").items()}, c["ema_count"]
+# %% ../nbs/training.ipynb #74f3df8e
+def resume(
+    trainer:Trainer, # fresh
+):
+    "Take the whole state of a run from its checkpoint."
+    tensors, state = load_tensors(trainer.checkpoint)
+    part = lambda name: {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
+    seed, c = state["config"]["seed"], state["counters"]
+    if seed != trainer.config.seed: raise ValueError(f"{trainer.checkpoint} was started with seed {seed}, not {trainer.config.seed}: use that seed, another folder, or resume=False")
+    trainer.model.load_state_dict(part("model"))
+    restore_optimizer(trainer.optimizer.optimizer, part("optimizer"), state["groups"])
+    trainer.step, trainer.spent, trainer.best, trainer.bad = (c[k] for k in ("step", "spent", "best", "bad"))
+    if trainer.ema: trainer.ema.count, trainer.ema.shadow = c["ema"], {k: v.to(trainer.accelerator.device) for k, v in (part("ema") or part("model")).items()}
 
 # %% ../nbs/training.ipynb #74cb2c03
 def validate_now(
@@ -279,7 +288,48 @@ def validate_now(
     trainer.model.load_state_dict(own); trainer.model.train()
     return value
 
-# %% ../nbs/training.ipynb #15134955
+# %% ../nbs/training.ipynb #f0bcba12
+def agree(
+    accelerator:Accelerator, # of the run
+    minutes:float, # spent, as this process sees it
+    heard:bool, # this process heard a signal
+)->tuple[float, bool]: # the largest of all processes
+    "Time and signals, the same in every process."
+    if accelerator.num_processes == 1: return minutes, heard
+    both = accelerator.gather(torch.tensor([[minutes, float(heard)]], device=accelerator.device, dtype=torch.float32)).amax(0)
+    return both[0].item(), bool(both[1])
+
+# %% ../nbs/training.ipynb #eb0280ba
+def _loop(trainer, validate, log, interrupts, progress):
+    "Steps until there is a reason to stop; returns it."
+    c, before, start, losses = trainer.config, trainer.spent, time.perf_counter(), []
+    trainer.model.train()
+    with tqdm(total=c.steps, initial=trainer.step, disable=not progress, desc="train", unit="step") as bar:
+        while True:
+            trainer.spent, heard = agree(trainer.accelerator, before + (time.perf_counter() - start) / 60, bool(interrupts.heard))
+            if heard: return "interrupted"
+            if c.patience and trainer.bad >= c.patience: return "patience"
+            if c.steps and trainer.step >= c.steps: return "steps"
+            if c.max_minutes and trainer.spent >= c.max_minutes: return "minutes"
+            losses.append(trainer.step_once()); bar.update()
+            if trainer.step % c.log_every == 0:
+                log(step=trainer.step, loss=sum(losses) / len(losses), lr=trainer.optimizer.param_groups[0]["lr"], minutes=round(trainer.spent, 3))
+                bar.set_postfix(loss=f"{sum(losses) / len(losses):.4f}"); losses = []
+            if validate and trainer.step % c.validate_every == 0: log(step=trainer.step, validation=validate_now(trainer, validate))
+            if trainer.step % c.checkpoint_every == 0: save_checkpoint(trainer)
+
+# %% ../nbs/training.ipynb #f6ba42b1
+def _finish(trainer, stopped, log):
+    "Leave the weights that count in the model and in model.safetensors."
+    path = trainer.folder/"model.safetensors"
+    trainer.accelerator.wait_for_everyone()
+    if trainer.best is not None: trainer.model.load_state_dict(load_tensors(path)[0])
+    else:
+        if trainer.ema: trainer.ema.copy_to(trainer.model)
+        if trainer.accelerator.is_main_process: save_tensors(path, trainer.model.state_dict(), dict(step=trainer.step))
+    return Run(trainer.model.eval(), trainer.folder, trainer.step, trainer.spent, stopped, trainer.best, getattr(log, "lines", []))
+
+# %% ../nbs/training.ipynb #e7387e3b
 def train(
     model:nn.Module, # trained in place
     loss_fn, # loss_fn(model, batch, generator) -> scalar; draw noise from the generator
@@ -293,37 +343,10 @@ def train(
     "Train until the steps, the minutes or the patience are used up, or a signal comes; resume exactly."
     config = replace(config or TrainConfig(), **options)
     if config.steps is None and config.max_minutes is None: raise ValueError("training needs an end: give steps or max_minutes")
-    with torch.random.fork_rng(), Interrupts() as interrupts:
+    with torch.random.fork_rng(range(torch.cuda.device_count())), Interrupts() as interrupts:
         trainer = Trainer(model, loss_fn, data, folder, config)
-        if config.resume and trainer.checkpoint.exists(): trainer.resume()
+        if config.resume and trainer.checkpoint.exists(): resume(trainer)
         log = Log(trainer.folder/"log.jsonl", trainer.step) if trainer.accelerator.is_main_process else lambda **_: None
         stopped = _loop(trainer, validate, log, interrupts, progress and trainer.accelerator.is_main_process)
-        trainer.save()
+        save_checkpoint(trainer)
     return _finish(trainer, stopped, log)
-
-def _loop(trainer, validate, log, interrupts, progress):
-    "Steps until there is a reason to stop; returns it."
-    c, before, start, losses = trainer.config, trainer.spent, time.perf_counter(), []
-    trainer.model.train()
-    with tqdm(total=c.steps, initial=trainer.step, disable=not progress, desc="train", unit="step") as bar:
-        while True:
-            trainer.spent = before + (time.perf_counter() - start) / 60
-            if interrupts.heard: return "interrupted"
-            if c.patience and trainer.bad >= c.patience: return "patience"
-            if c.steps and trainer.step >= c.steps: return "steps"
-            if c.max_minutes and trainer.spent >= c.max_minutes: return "minutes"
-            losses.append(trainer.step_once()); bar.update()
-            if trainer.step % c.log_every == 0:
-                log(step=trainer.step, loss=sum(losses) / len(losses), lr=trainer.optimizer.param_groups[0]["lr"], minutes=round(trainer.spent, 3))
-                bar.set_postfix(loss=f"{sum(losses) / len(losses):.4f}"); losses = []
-            if validate and trainer.step % c.validate_every == 0: log(step=trainer.step, validation=validate_now(trainer, validate))
-            if trainer.step % c.checkpoint_every == 0: trainer.save()
-
-def _finish(trainer, stopped, log):
-    "Leave the weights that count in the model and in model.safetensors."
-    path = trainer.folder/"model.safetensors"
-    if trainer.best is not None: trainer.model.load_state_dict(load_tensors(path)[0])
-    else:
-        if trainer.ema: trainer.ema.copy_to(trainer.model)
-        if trainer.accelerator.is_main_process: save_tensors(path, trainer.model.state_dict(), dict(step=trainer.step))
-    return Run(trainer.model.eval(), trainer.folder, trainer.step, trainer.spent, stopped, trainer.best, getattr(log, "lines", []))

@@ -116,7 +116,7 @@ def kid(
     values = [mmd2(draw(x), draw(y)) for _ in range(1 if size == max(n) else subsets)]
     return SetDistance("KID", float(np.mean(values)), float(np.std(values)), n, x.shape[1])
 
-# %% ../../nbs/evaluate/04_distribution.ipynb #303d82df
+# %% ../../nbs/evaluate/04_distribution.ipynb #e02a06dc
 CONTRASTS = ("t1w@3T", "t2w@3T", "pd@3T", "flair@3T", "t2s@3T")
 TASKS = dict(contrast=len(CONTRASTS), head=1, height=1, tissue=3, kind=1 + len(DISTORTIONS), severity=1) # outputs per task
 
@@ -125,17 +125,17 @@ class Stage(nn.Module):
     def __init__(self, inputs, outputs, kernel=3):
         super().__init__()
         self.down = nn.Conv2d(inputs, outputs, kernel, stride=2, padding=kernel // 2)
-        self.norms = nn.ModuleList(nn.GroupNorm(8, outputs) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(2))
         self.conv = nn.Conv2d(outputs, outputs, 3, padding=1)
     def forward(self, x): # (n, inputs, h, w) -> (n, outputs, h / 2, w / 2)
         x = F.silu(self.norms[0](self.down(x)))
         return x + F.silu(self.norms[1](self.conv(x)))
 
-# %% ../../nbs/evaluate/04_distribution.ipynb #15c2d16c
+# %% ../../nbs/evaluate/04_distribution.ipynb #42155586
 class FeatureNet(nn.Module):
     "Encoder of brain slices: (n, 1, h, w) in [0, 1] to (n, 64) features of about unit variance on clean 3 T slices."
     def __init__(self,
-        widths:tuple[int,...]=(24, 48, 80, 96), # channels per stage, multiples of 8
+        widths:tuple[int,...]=(24, 48, 80, 96), # channels per stage
         dim:int=64, # features
     ):
         super().__init__()
@@ -192,19 +192,20 @@ def task_loss(
     numbers = sum(w * F.mse_loss(answers[k], truth[k]) for k, w in (("height", 10.), ("tissue", 5.), ("severity", 10.)))
     return names + numbers + F.binary_cross_entropy_with_logits(answers["head"], truth["head"])
 
-# %% ../../nbs/evaluate/04_distribution.ipynb #cb86fa67
+# %% ../../nbs/evaluate/04_distribution.ipynb #b269bf37
 def train_features(
     seeds:Iterable[int]=range(16), # training subjects
-    steps:int=800, # of AdamW
+    steps:int=1500, # of AdamW
     batch:int=32, # slices per step
     seed:int=0, # of initial weights and batches
     device:str="cpu", # where to train
+    mixed:bool=True, # bfloat16 convolutions: twice as fast where the processor knows them
 )->tuple[FeatureNet,list[float]]: # the frozen encoder and its losses
-    "Train the default encoder on 3 T phantoms: about 4 minutes on one CPU core."
+    "Train the default encoder on 3 T phantoms: about 3 minutes on one CPU core."
     data, rng = lessons(seeds), np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = FeatureNet().to(device).train()
+        net = FeatureNet().to(device, memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
     losses = []
@@ -212,7 +213,8 @@ def train_features(
         pick = torch.as_tensor(rng.choice(len(data["image"]), batch, replace=False))
         truth = {k: v[pick] for k, v in data.items()}
         images, truth["kind"], truth["severity"] = spoil(truth.pop("image"), rng)
-        loss = task_loss(net.tasks(net.embedding(images.to(device))), {k: v.to(device) for k, v in truth.items()})
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed): embedding = net.embedding(images.to(device))
+        loss = task_loss(net.tasks(embedding.float()), {k: v.to(device) for k, v in truth.items()})
         optimiser.zero_grad(); loss.backward(); optimiser.step(); schedule.step()
         losses.append(loss.item())
     net = net.cpu().eval().requires_grad_(False)

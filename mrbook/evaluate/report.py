@@ -405,22 +405,22 @@ def montage(
 import base64
 from html import escape
 
-# %% ../../nbs/evaluate/02_report.ipynb #96c7abd3
+# %% ../../nbs/evaluate/02_report.ipynb #c6cbeeca
 _STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7a;--line:#d9e0e6;--wash:#f5f7f9;--accent:#14507a}
 *{box-sizing:border-box}
-body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1500px;padding:2.5rem 1.5rem 4rem;background:#fff}
+body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1600px;padding:2.5rem 1.5rem 4rem;background:#fff}
 h1{font-size:2rem;margin:0 0 .3rem} h2{font-size:1.4rem;margin:3rem 0 .2rem;padding-top:1.2rem;border-top:2px solid var(--ink)} h3{font-size:1rem;margin:1.2rem 0 .5rem} h4{font-size:.95rem;margin:1rem 0 .3rem}
 p{margin:.3rem 0 .8rem;max-width:70ch} .soft{color:var(--soft);font-size:.9rem} a{color:var(--accent)}
 .runs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,36rem),1fr));gap:1.5rem;align-items:start}
 .run{border:1px solid var(--line);border-radius:8px;padding:.2rem 1.1rem 1.1rem;min-width:0}
-.wide{overflow-x:auto} table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.32rem .6rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top} th{background:var(--wash);font-weight:600}
-th:first-child,td:first-child,.text th,.text td{text-align:left} td.paper,th.paper{color:var(--soft)} td.best{font-weight:700}
+.wide{overflow-x:auto} table{border-collapse:collapse;font-size:.82rem;font-variant-numeric:tabular-nums;width:100%}
+th,td{padding:.3rem .4rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top} th{background:var(--wash);font-weight:600}
+th:first-child,td:first-child,.text th,.text td{text-align:left} table:not(.text) td{white-space:nowrap} td.paper,th.paper{color:var(--soft)} td.best{font-weight:700}
 .verdict{display:inline-block;border-radius:1em;padding:0 .6em;white-space:nowrap;font-weight:600} .holds{background:#dcf2e3;color:#11572c} .fails{background:#fbe0dd;color:#8a1c12} .open{background:#e8ebee;color:#47535e}
 .figures{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:1rem 0 0;max-width:100%} img{max-width:100%;height:auto} figcaption{font-size:.85rem;color:var(--soft);max-width:60ch}
 pre{background:#fdf1ef;border:1px solid #f0c9c4;border-radius:6px;padding:.8rem;overflow-x:auto;font-size:.82rem;white-space:pre-wrap}
-@media print{body{max-width:none;padding:0;font-size:10pt} .runs{display:block} .run{border:0;padding:0} h2{break-after:avoid} figure,tr{break-inside:avoid} .wide{overflow:visible} *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+@media print{body{max-width:none;padding:0;font-size:10pt} .runs{display:block} .run{border:0;padding:0} h2{break-after:avoid} figure,tr{break-inside:avoid} .wide{overflow:visible} table:not(.text) td{white-space:normal} *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 # %% ../../nbs/evaluate/02_report.ipynb #dff76cd9
@@ -469,7 +469,7 @@ def _html_run(label, folder):
     where = f"preset {d['preset']} · {d['device']} · seed {d['seed']} · {d['minutes']:.1f} min · " + ", ".join(f"{k} {v}" for k, v in d["versions"].items())
     return f"<div class='run'><h3>{escape(label)}</h3><p class='soft'>{escape(where)}</p>" + _html_rows(d["rows"]) + _html_claims(d["claims"]) + _html_figures(Path(folder), d.get("figures")) + "</div>"
 
-# %% ../../nbs/evaluate/02_report.ipynb #be075422
+# %% ../../nbs/evaluate/02_report.ipynb #c5015b14
 def _html_overview(studies):
     "The first table of the page: every study, every run, its claims."
     lines = []
@@ -480,7 +480,7 @@ def _html_overview(studies):
             try: d = load_metrics(Path(folder)/"metrics.json")
             except (ValueError, OSError): continue
             verdicts = [c["holds"] for c in d["claims"]]
-            lines.append([link, s["paper"], label, f"{d['minutes']:.1f}", " · ".join(f"{verdicts.count(k)} {w}" for k, w in ((True, "hold"), (False, "do not hold"), (None, "not tested")) if k in verdicts)])
+            lines.append([link, s["paper"], label, f"{d['minutes']:.1f}", " · ".join(f"{w}: {verdicts.count(k)}" for k, w in ((True, "holds"), (False, "does not hold"), (None, "not tested")) if k in verdicts)])
     return _html_table(["study", "reproduces", "run", "minutes", "claims"], lines, "text")
 
 # %% ../../nbs/evaluate/02_report.ipynb #867d40e5

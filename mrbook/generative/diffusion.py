@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PREDICTIONS', 'to_network', 'to_image', 'betas', 'Schedule', 'q_sample', 'target', 'to_x0', 'to_eps', 'posterior',
            'ddim_step', 'grid', 'min_snr_weight', 'learned_log_variance', 'gaussian_kl', 'draw', 'Diffusion',
-           'ddim_sample', 'ddpm_sample', 'EMA']
+           'diffusion_loss', 'variance_loss', 'ddim_sample', 'ddpm_sample', 'EMA']
 
 # %% ../../nbs/generative/00_diffusion.ipynb #2a3fb86a
 import math
@@ -67,7 +67,7 @@ def q_sample(
     a = torch.as_tensor(alpha_bar, dtype=x0.dtype, device=x0.device)
     return a.sqrt() * x0 + (1 - a).sqrt() * noise
 
-# %% ../../nbs/generative/00_diffusion.ipynb #4fb972ff
+# %% ../../nbs/generative/00_diffusion.ipynb #5299c2f8
 PREDICTIONS = ("eps", "x0", "v")
 
 def target(
@@ -80,6 +80,7 @@ def target(
     if prediction not in PREDICTIONS: raise ValueError(f"no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
     return {"eps": noise, "x0": x0, "v": alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0}[prediction]
 
+# %% ../../nbs/generative/00_diffusion.ipynb #a48099c2
 def to_x0(
     out:Tensor, # the network's output
     x_t:Tensor, # noisy images
@@ -145,7 +146,7 @@ def min_snr_weight(
     snr = alpha_bar / (1 - alpha_bar)
     return snr.clamp(max=gamma) / {"eps": snr, "x0": torch.ones_like(snr), "v": snr + 1}[prediction]
 
-# %% ../../nbs/generative/00_diffusion.ipynb #56e32a46
+# %% ../../nbs/generative/00_diffusion.ipynb #fea6ae10
 def learned_log_variance(
     u:Tensor, # the network's extra channels
     alpha_bar:Tensor, # level of x_t
@@ -156,6 +157,7 @@ def learned_log_variance(
     low = (beta * (1 - alpha_bar_next) / (1 - alpha_bar)).clamp(min=1e-6).log()
     return low + (u + 1) / 2 * (beta.log() - low)
 
+# %% ../../nbs/generative/00_diffusion.ipynb #c02c1e83
 def gaussian_kl(mean1:Tensor, log_var1:Tensor, mean2:Tensor, log_var2:Tensor)->Tensor:
     "KL divergence of two normal distributions, in nats, elementwise."
     return .5 * (log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + (mean1 - mean2)**2 * (-log_var2).exp())
@@ -172,7 +174,7 @@ def draw(
     z = torch.randn(1 if shared else shape[0], *shape[1:], generator=generator, device=where).to(device)
     return z.expand(*shape) if shared else z
 
-# %% ../../nbs/generative/00_diffusion.ipynb #6abe94bd
+# %% ../../nbs/generative/00_diffusion.ipynb #a5747014
 class Diffusion(nn.Module):
     "A network with its schedule and what it predicts; images in [-1, 1]."
     def __init__(self,
@@ -206,39 +208,43 @@ class Diffusion(nn.Module):
         x0 = to_x0(self.output(x_t, t, y)[0], x_t, self.schedule.at(t, x_t), self.prediction)
         return x0.clamp(-1, 1) if clip else x0
 
-    def loss(self,
-        x0:Tensor, # clean images (n, c, h, w), [-1, 1]
-        y:Tensor|None=None, # labels (n,)
-        t:Tensor|None=None, # steps (n,); default: uniform at random
-        noise:Tensor|None=None, # default: drawn
-        generator:torch.Generator|None=None, # source of randomness
-        weighting:str="none", # none or min_snr
-        gamma:float=5., # cap of min_snr
-        class_dropout:float=0., # share of labels hidden, 0 to 1
-    )->Tensor: # scalar
-        "Squared error of the prediction, plus the variance term if the network predicts it."
-        where = generator.device if generator is not None else x0.device
-        if t is None: t = torch.randint(self.schedule.steps, (len(x0),), generator=generator, device=where).to(x0.device)
-        if noise is None: noise = draw(x0.shape, generator, device=x0.device)
-        if y is not None and class_dropout: y = torch.where(torch.rand(len(y), generator=generator, device=where).to(y.device) < class_dropout, -1, y)
-        a = self.schedule.at(t, x0)
-        x_t = q_sample(x0, noise, a)
-        out, u = self.output(x_t, t, y)
-        error = (out - target(x0, noise, a, self.prediction))**2
-        if weighting == "min_snr": error = error * min_snr_weight(a, self.prediction, gamma)
-        elif weighting != "none": raise ValueError(f"no weighting {weighting!r}; there are none and min_snr")
-        return error.mean() if u is None else error.mean() + self.variance_loss(out, u, x0, x_t, t)
+    def loss(self, x0:Tensor, y:Tensor|None=None, *args, **options)->Tensor: return diffusion_loss(self, x0, y, *args, **options)
+    def ddim_sample(self, shape:tuple, **options)->Tensor: return ddim_sample(self, shape, **options)
+    def ddpm_sample(self, shape:tuple, **options)->Tensor: return ddpm_sample(self, shape, **options)
 
-    def variance_loss(self, out:Tensor, u:Tensor, x0:Tensor, x_t:Tensor, t:Tensor)->Tensor:
-        "Divergence of the predicted from the true posterior in bits, the mean held fixed (Nichol & Dhariwal 2021, eq. 16)."
-        a, b = self.schedule.at(t, x0), self.schedule.at(t - 1, x0)
-        mean, var = posterior(x0, x_t, a, b)
-        guess, _ = posterior(to_x0(out.detach(), x_t, a, self.prediction), x_t, a, b)
-        kl = gaussian_kl(mean, var.clamp(min=1e-6).log(), guess, learned_log_variance(u, a, b))
-        return kl.mean() / math.log(2) * self.schedule.steps / 1000
+# %% ../../nbs/generative/00_diffusion.ipynb #2e8db0a4
+def diffusion_loss(
+    diffusion:Diffusion, # network and schedule
+    x0:Tensor, # clean images (n, c, h, w), [-1, 1]
+    y:Tensor|None=None, # labels (n,)
+    t:Tensor|None=None, # steps (n,); default: uniform at random
+    noise:Tensor|None=None, # default: drawn
+    generator:torch.Generator|None=None, # source of randomness
+    weighting:str="none", # none or min_snr
+    gamma:float=5., # cap of min_snr
+    class_dropout:float=0., # share of labels hidden, 0 to 1
+)->Tensor: # scalar
+    "Squared error of the prediction, plus the variance term if the network predicts it."
+    if weighting not in ("none", "min_snr"): raise ValueError(f"no weighting {weighting!r}; there are none and min_snr")
+    where = generator.device if generator is not None else x0.device
+    if t is None: t = torch.randint(diffusion.schedule.steps, (len(x0),), generator=generator, device=where).to(x0.device)
+    if noise is None: noise = draw(x0.shape, generator, device=x0.device)
+    if y is not None and class_dropout: y = torch.where(torch.rand(len(y), generator=generator, device=where).to(y.device) < class_dropout, -1, y)
+    a = diffusion.schedule.at(t, x0)
+    x_t = q_sample(x0, noise, a)
+    out, u = diffusion.output(x_t, t, y)
+    error = (out - target(x0, noise, a, diffusion.prediction))**2
+    if weighting == "min_snr": error = error * min_snr_weight(a, diffusion.prediction, gamma)
+    return error.mean() if u is None else error.mean() + variance_loss(diffusion, out, u, x0, x_t, t)
 
-    def ddim_sample(self, shape, **options): return ddim_sample(self, shape, **options)
-    def ddpm_sample(self, shape, **options): return ddpm_sample(self, shape, **options)
+# %% ../../nbs/generative/00_diffusion.ipynb #df85e737
+def variance_loss(diffusion:Diffusion, out:Tensor, u:Tensor, x0:Tensor, x_t:Tensor, t:Tensor)->Tensor:
+    "Divergence of the predicted from the true posterior in bits, the mean held fixed (Nichol & Dhariwal 2021, eq. 16)."
+    a, b = diffusion.schedule.at(t, x0), diffusion.schedule.at(t - 1, x0)
+    mean, var = posterior(x0, x_t, a, b)
+    guess, _ = posterior(to_x0(out.detach(), x_t, a, diffusion.prediction), x_t, a, b)
+    kl = gaussian_kl(mean, var.clamp(min=1e-6).log(), guess, learned_log_variance(u, a, b))
+    return kl.mean() / math.log(2) * diffusion.schedule.steps / 1000
 
 # %% ../../nbs/generative/00_diffusion.ipynb #1599f638
 def _begin(diffusion, shape, start, start_step, steps, kind, generator, shared):
@@ -252,7 +258,7 @@ def _begin(diffusion, shape, start, start_step, steps, kind, generator, shared):
     else: x = q_sample(start, draw(shape, generator, shared, start.device), diffusion.schedule.alpha_bar[first].item())
     return x, list(zip(visited, visited[1:] + [-1]))
 
-# %% ../../nbs/generative/00_diffusion.ipynb #26095ef4
+# %% ../../nbs/generative/00_diffusion.ipynb #1f17a48a
 @torch.no_grad()
 def ddim_sample(
     diffusion:Diffusion, # network and schedule
@@ -271,12 +277,12 @@ def ddim_sample(
     "Images from noise by DDIM (Song et al. 2021)."
     x, pairs = _begin(diffusion, shape, start, start_step, steps, kind, generator, shared_noise)
     for t, following in tqdm(pairs, disable=not progress, desc="ddim"):
-        a, b = (diffusion.schedule.at(torch.tensor([i]), x.cpu()).to(x.device) for i in (t, following))
+        a, b = (diffusion.schedule.at(torch.tensor([i], device=x.device), x) for i in (t, following))
         z = draw(shape, generator, shared_noise, x.device) if eta else None
         x = ddim_step(diffusion.predict_x0(x, t, y, clip), x, a, b, eta, z)
     return x
 
-# %% ../../nbs/generative/00_diffusion.ipynb #878453e4
+# %% ../../nbs/generative/00_diffusion.ipynb #e7552c92
 @torch.no_grad()
 def ddpm_sample(
     diffusion:Diffusion, # network and schedule
@@ -296,7 +302,7 @@ def ddpm_sample(
     if variance not in ("small", "large", "learned"): raise ValueError(f"no variance {variance!r}; there are small, large and learned")
     x, pairs = _begin(diffusion, shape, start, start_step, steps, kind, generator, shared_noise)
     for t, following in tqdm(pairs, disable=not progress, desc="ddpm"):
-        a, b = (diffusion.schedule.at(torch.tensor([i]), x.cpu()).to(x.device) for i in (t, following))
+        a, b = (diffusion.schedule.at(torch.tensor([i], device=x.device), x) for i in (t, following))
         out, u = diffusion.output(x, torch.full((len(x),), t, device=x.device), y)
         if variance == "learned" and u is None: raise ValueError("this network predicts no variance: build it with learn_variance=True")
         x0 = to_x0(out, x, a, diffusion.prediction)

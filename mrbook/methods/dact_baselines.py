@@ -26,13 +26,13 @@ class AffineMap(ContrastMap):
 
     def __call__(self, x): return self.a * x + self.b
 
-# %% ../../nbs/methods/12_dact_baselines.ipynb #6b029557
+# %% ../../nbs/methods/12_dact_baselines.ipynb #97b55b0a
 class NetworkMap(ContrastMap):
     "A small convolutional network trained at test time (TAO's contrast model); one per batch."
     def __init__(self,
         steps:int=5, # Adam steps at every diffusion step
         lr:float=5e-3, # learning rate
-        width:int=16, # channels
+        width:int=8, # channels
         seed:int=0, # of the initial weights
         device="cpu",
     ):

@@ -86,7 +86,7 @@ def soft_histogram(
     if not (total > 0).all(): raise ValueError("a histogram is empty: all its weights are zero, or no pixel lies in the window [low, high]")
     return (count / total).to(x.dtype if x.is_floating_point() else torch.float32)
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #40b5173f
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #639e9f4d
 def _checked(hist, name):
     "Finite, non-negative, not empty: float64 (n, bins) from (..., bins)."
     h = hist.flatten(0, -2) if hist.dim() > 1 else hist[None]
@@ -96,6 +96,7 @@ def _checked(hist, name):
     if not (h.sum(-1) > 0).all(): raise ValueError(f"the {name} histogram is empty: all its weights are zero")
     return h
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #d0203d68
 def _distributions(source, target, floor):
     "Both histograms as (n, bins) distributions with `floor` added to every bin."
     a, b = _checked(source, "source"), _checked(target, "target")
@@ -137,7 +138,7 @@ def lut_at(
     cost = ((x[..., None] - c) / (high - low))**2
     return (potential[..., None, :] - cost / epsilon).softmax(-1) @ c
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #bc91b869
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #d25eaf1a
 def _rows(v, kernel):
     "Row-normalised plan (n, i, j) and the log normaliser (n, i), from v (n, j) and -C/eps (i, j)."
     z = v[:, None] + kernel
@@ -146,8 +147,9 @@ def _rows(v, kernel):
     total = z.sum(-1, keepdim=True)
     return z.div_(total), (total.log_() + top)[..., 0]
 
-def _columns(a, pi): return (a[:, None] @ pi)[:, 0]
+def _columns(a, pi): return torch.bmm(a[:, None], pi)[:, 0]
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #91aff227
 def _log_sinkhorn(a, b, kernel, v):
     "One sweep of Sinkhorn's iteration in the log domain: exact columns after exact rows."
     u = a.log() - torch.logsumexp(v[:, None] + kernel, -1)
@@ -167,17 +169,18 @@ def _exact_start(a, b, epsilon):
     rise = (c[1:] - c[:-1]) * (c[1:] + c[:-1] - 2 * c[i]) / epsilon
     return F.pad((rise + half + smaller).cumsum(-1), (1, 0))
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #c87ba2bf
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #73736085
 def _sweep(a, b, pi, col, sweeps=3):
     "Sinkhorn sweeps by rescaling a given plan: log change of v, the new rows, their column sums."
     tiny = torch.finfo(a.dtype).tiny
     scale = b / col.clamp_min(tiny)
     for k in range(sweeps):
-        row = 1 / (pi @ scale[..., None]).clamp_min(tiny)
+        row = 1 / torch.bmm(pi, scale[..., None]).clamp_min(tiny)
         col = _columns(a * row[..., 0], pi) * scale
         if k < sweeps - 1: scale = scale * (b / col.clamp_min(tiny))
     return scale.log(), row, scale, col
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #5e37a536
 def _factor(a, b, pi, col, row=1., scale=1.):
     "Cholesky factor of the scaled Hessian of the semi-dual and its scaling (n, j), for the rows `row * pi * scale`."
     r = torch.maximum(col, b)
@@ -212,7 +215,7 @@ def _newton(a, b, kernel, v, tol, max_iter):
         base = v + change, value, error
         v = base[0] + step
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #9d2da878
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #64f1fcc8
 class Potential(NamedTuple):
     "Solution of the semi-dual, per member of the batch."
     v: Tensor # log potential of the target bins, shape (n, bins)
@@ -220,6 +223,7 @@ class Potential(NamedTuple):
     iterations: tuple[int, ...] # Newton (or Sinkhorn) iterations of the first attempt, length n
     status: tuple[str, ...] # 'newton', 'annealed', 'sinkhorn' or 'not converged', length n
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #40831649
 def _sinkhorn(a, b, kernel, v, tol, max_iter):
     "Plain Sinkhorn sweeps from `v`: potential, marginal error (n,), iterations."
     for i in range(max_iter + 1):
@@ -227,10 +231,12 @@ def _sinkhorn(a, b, kernel, v, tol, max_iter):
         if i == max_iter or (error < tol).all(): return v, error, i
         v = _log_sinkhorn(a, b, kernel, v)
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #4eccc4fb
 def _plain(a, b, kernel, v, tol, max_iter, fall_back):
     v, error, i = _sinkhorn(a, b, kernel, v, tol, max_iter)
     return Potential(v, error, (i,) * len(v), tuple("sinkhorn" if e < tol else "not converged" for e in error.tolist()))
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #1d4d4425
 def _annealed(a, b, kernel, v, tol, max_iter):
     "Newton's method while the kernel -C/epsilon grows by factors of 2 from epsilon ~ 1 (the start `v` is not used)."
     v = b.log()
@@ -253,24 +259,27 @@ def _solve(a, b, kernel, v, tol, max_iter, fall_back):
         for k in todo: status[k] = name
     return Potential(v, error, (i,) * len(v), tuple(s if e < tol else "not converged" for s, e in zip(status, error.tolist())))
 
-# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #53f60b1d
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #ab4b477c
 def _kernel(bins, epsilon, like):
     "-C/epsilon (bins, bins) for centres on [0, 1]."
     if not epsilon > 0: raise ValueError(f"epsilon must be positive: {epsilon}; use quantile_lut for the limit 0")
     c = bin_centers(bins, 0., 1., like.dtype, like.device)
     return -(c[:, None] - c)**2 / epsilon
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #c93b1ffd
 def _better(a, b, kernel, v, warm):
     "Of two potentials, for each member the one with the higher semi-dual."
     if warm.shape != v.shape: raise ValueError(f"warm_start has shape {tuple(warm.shape)}, the histograms {tuple(v.shape)}: pass the potential of the same batch and bins")
     dual = lambda v: ((b * v).sum(-1) - (a * _rows(v, kernel)[1]).sum(-1))[:, None]
     return torch.where(dual(warm) > dual(v), warm, v)
 
+# %% ../../nbs/methods/10_sinkhorn_lut.ipynb #cc36e278
 @torch.no_grad()
 def _potential(a, b, kernel, epsilon, tol, max_iter, warm_start, solver, fall_back):
     "Potential for positive distributions `a` and `b` (n, bins): one member after the other on the CPU, where a plan just fits the cache."
     if not (b > 0).all(): raise ValueError("floor must be positive: an empty bin has no finite potential")
     if solver not in ("newton", "sinkhorn"): raise ValueError(f"unknown solver {solver!r}: choose 'newton' or 'sinkhorn'")
+    if a.dtype == torch.float32: tol = max(tol, 3e-5)
     v = _exact_start(a, b, epsilon) if solver == "newton" else b.log()
     if warm_start is not None: v = _better(a, b, kernel, v, getattr(warm_start, "v", warm_start).to(v))
     group = 1 if a.device.type == "cpu" else len(a)

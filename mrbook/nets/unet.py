@@ -57,7 +57,7 @@ def time_embedding(
     angles = t.float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], 1)
 
-# %% ../../nbs/nets/00_unet.ipynb #a1b10d4c
+# %% ../../nbs/nets/00_unet.ipynb #df10d0cc
 def zero(layer):
     "The layer with its parameters set to zero."
     for p in layer.parameters(): nn.init.zeros_(p)
@@ -67,6 +67,7 @@ def norm(channels, group=16):
     "Group norm with `group` channels in a group, or 32 groups where `group` is 0 (fewer where they do not divide)."
     return nn.GroupNorm(channels // math.gcd(group, channels) if group else math.gcd(32, channels), channels)
 
+# %% ../../nbs/nets/00_unet.ipynb #dba152ff
 class ResBlock(nn.Module):
     "Two convolutions with the time between them and a skip around them (Ho et al. 2020)."
     def __init__(self, cin, cout, embedding, dropout=0., scale_shift=False, group=16):
@@ -100,7 +101,7 @@ class Attention(nn.Module):
         out = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(n, c, h, w)
         return x + self.proj(out)
 
-# %% ../../nbs/nets/00_unet.ipynb #28e10bf2
+# %% ../../nbs/nets/00_unet.ipynb #755ddaf1
 class Stage(nn.Module):
     "Residual block, then attention if asked."
     def __init__(self, cin, cout, config, width, attend):
@@ -112,6 +113,7 @@ class Stage(nn.Module):
         x = self.res(x, e)
         return x if self.attn is None else self.attn(x)
 
+# %% ../../nbs/nets/00_unet.ipynb #32b954b9
 class Upsample(nn.Module):
     "Twice the size by nearest neighbour, then a convolution."
     def __init__(self, channels):
@@ -130,7 +132,7 @@ def mirror(
     i = (torch.arange(size + extra, device=device) - extra // 2) % (2 * size)
     return torch.minimum(i, 2 * size - 1 - i), extra // 2
 
-# %% ../../nbs/nets/00_unet.ipynb #75d8c049
+# %% ../../nbs/nets/00_unet.ipynb #e76b9e15
 def down_path(
     config:UNetConfig, # sizes
     width:int, # of the time embedding
@@ -144,6 +146,7 @@ def down_path(
         if level < len(config.mults) - 1: layers.append(nn.Conv2d(w, w, 3, stride=2, padding=1)); stored.append(w)
     return layers, stored
 
+# %% ../../nbs/nets/00_unet.ipynb #078d2915
 def up_path(
     config:UNetConfig, # sizes
     width:int, # of the time embedding
