@@ -43,6 +43,7 @@ def fake(monkeypatch):
     def enhance_file(source, target, **options):
         calls.append((Path(source), Path(target), options))
         Path(target).write_bytes(b"image")
+        return dict(notes=["qform and sform differ: used the sform"])
     module.enhance_file = enhance_file
     monkeypatch.setitem(sys.modules, "mrbook.methods.dact", module)
     return calls
@@ -86,8 +87,9 @@ def test_completion_of_a_word():
 def test_enhance_passes_every_option_on(scan, fake, capsys):
     out = scan.with_name("out.nii.gz")
     assert cli.main(["enhance", str(scan), str(out), "--contrast", "t2w", "--variant", "instance", "--steps", "7", "--seed", "3", "--device", "cpu", "--head", "no"]) == 0
-    assert fake == [(scan, out, dict(contrast="t2w", variant="instance", steps=7, seed=3, device="cpu", head=False))]
-    assert capsys.readouterr().out.startswith(str(out))
+    assert fake == [(scan, out, dict(contrast="t2w", variant="instance", steps=7, seed=3, device="cpu", head=False, progress=False))]
+    text = capsys.readouterr().out
+    assert "note: qform and sform differ" in text and text.splitlines()[-1].startswith(str(out))
 
 
 def test_enhance_defaults(scan, fake):
@@ -112,6 +114,12 @@ def test_output_is_not_overwritten(scan, fake, capsys):
     arguments = ["enhance", str(scan), str(out), "--contrast", "t1w", "--device", "cpu"]
     assert cli.main(arguments) == 2 and "--force" in one_line(capsys) and out.read_bytes() == b"older"
     assert cli.main([*arguments, "--force"]) == 0 and out.read_bytes() == b"image"
+
+
+def test_a_neighbouring_json_is_not_overwritten(scan, fake, capsys):
+    sidecar = scan.with_name("sub-01_T1w.json"); sidecar.write_text("{}")
+    assert cli.main(["enhance", str(scan), str(scan.with_name("sub-01_T1w.nii.gz")), "--contrast", "t1w"]) == 2
+    assert "sub-01_T1w.json exists" in one_line(capsys) and not fake and sidecar.read_text() == "{}"
 
 
 @pytest.mark.parametrize("target, word", [("scan.nii.gz", "same file"), ("no/out.nii.gz", "does not exist"), ("out.txt", ".nii"), ("folder.nii", "folder"), ("scan.nii.gz/out.nii", "does not exist")])

@@ -23,7 +23,7 @@ print(run.stopped, run.step)
 def start(folder, pause=0.): return subprocess.Popen([sys.executable, "-c", RUN, str(folder), str(pause)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 def finish(process):
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err[-2000:]
     return out.split()
 

@@ -26,9 +26,10 @@ class AffineMap(ContrastMap):
 
     def __call__(self, x): return self.a * x + self.b
 
-# %% ../../nbs/methods/12_dact_baselines.ipynb #97b55b0a
+# %% ../../nbs/methods/12_dact_baselines.ipynb #956e0879
 class NetworkMap(ContrastMap):
     "A small convolutional network trained at test time (TAO's contrast model); one per batch."
+    linearisations = 1 # its Jacobian is dear and nearly constant over one step
     def __init__(self,
         steps:int=5, # Adam steps at every diffusion step
         lr:float=5e-3, # learning rate

@@ -48,14 +48,14 @@ def _fit_log_field(v, basis, classes, iterations):
         if done: break
     return c
 
-# %% ../../nbs/mri/05_preprocess.ipynb #70570085
+# %% ../../nbs/mri/05_preprocess.ipynb #9a04755e
 def bias_correct(
     data:np.ndarray, # intensities >= 0, shape (X, Y, Z) or (H, W)
     mask:np.ndarray|None=None, # where to fit, same shape; None: `brain_mask`
-    degree:int=3, # total degree of the log polynomial
-    classes:int=3, # Gaussians for the tissues
+    degree:int=2, # total degree of the log polynomial; 3 for a field with more bends
+    classes:int=6, # Gaussians: more than tissues, for the mixed voxels between them
     iterations:int=40, # at most
-    voxels:int=30_000, # a regular sample of about so many voxels is fitted
+    voxels:int=15_000, # a regular sample of about so many voxels is fitted
 )->tuple[np.ndarray,np.ndarray]: # corrected data and field, float32; the field has geometric mean 1 in the mask
     "Divide out a smooth field, fitted with a tissue mixture in the log domain (after Van Leemput et al. 1999)."
     data = np.asarray(data, np.float32)

@@ -275,9 +275,13 @@ def canonical(
     ras = volume.replace(data=data, affine=affine)
     return ras, undo
 
-# %% ../../nbs/mri/02_volumes.ipynb #3b4dd10d
-def antialias(data, scale, order):
-    "Gaussian blur for new voxels `scale` times as large as the old, per axis (Cardoso et al. 2015)."
+# %% ../../nbs/mri/02_volumes.ipynb #22f1ad42
+def antialias(
+    data:np.ndarray, # intensities, any number of axes
+    scale:np.ndarray, # new pixel size over old, per axis; 1 and below leave the axis alone
+    order:int=1, # spline order of the sampling to come: 0 (labels) is never blurred
+)->np.ndarray: # same shape
+    "Gaussian blur before sampling with larger pixels (Cardoso et al. 2015)."
     sigma = np.sqrt(np.maximum(np.square(scale) - 1, 0) / (8 * np.log(2)))
     return data if order == 0 or (sigma < 1e-3).all() else ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3)
 
