@@ -334,25 +334,26 @@ def _choose(value, options, what):
     if value not in options: raise ValueError(f"no {what} is called '{value}': choose {' or '.join(options) if len(options) < 3 else ', '.join(options)}")
     return value
 
-# %% ../nbs/cli.ipynb #6181bb3d
+# %% ../nbs/cli.ipynb #6e4f4af6
 def check_output(
     path, # where a NIfTI file shall be written
     source=None, # the input, which must be another file
     force:bool=False, # whether an existing file may be replaced
 )->Path: # the same path
-    "Refuse an output that cannot be written, before any work is done."
+    "Refuse an output that cannot be written, or whose place (or that of its .json) is taken, before any work is done."
     import tempfile
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")): raise ValueError(f"the output must end in .nii or .nii.gz: {path}")
     if path.is_dir(): raise ValueError(f"the output is a folder: {path}")
     if source is not None and path.exists() and path.samefile(source): raise ValueError(f"input and output are the same file: {path}")
-    if path.exists() and not force: raise ValueError(f"{path} exists already: pass --force to replace it")
+    for p in (path, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")):
+        if p.exists() and not force: raise ValueError(f"{p} exists already: pass --force to replace it")
     if not path.parent.is_dir(): raise ValueError(f"the folder of the output does not exist: {path.parent}")
     try: tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as e: raise ValueError(f"cannot write into {path.parent}: {e.strerror}") from None
     return path
 
-# %% ../nbs/cli.ipynb #aa22f224
+# %% ../nbs/cli.ipynb #f09b5991
 @app.command()
 def enhance(
     input: Annotated[Path, typer.Argument(metavar="IN", help="A 3-D NIfTI image, .nii or .nii.gz.", show_default=False)],
@@ -363,7 +364,7 @@ def enhance(
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]="auto",
     head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]=False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT and its .json if they exist.")]=False,
 ):
     """Enhance a low-field scan towards 3 T, without training on it (DACT).
 
@@ -382,7 +383,8 @@ def enhance(
     set_threads(); device = resolve_device(device)
     from mrbook.methods.dact import enhance_file
     start = time.perf_counter()
-    enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head])
+    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=sys.stderr.isatty())
+    for note in facts["notes"]: print(f"note: {note}")
     print(f"{output} ({time.perf_counter() - start:.0f} s on {device})")
 
 # %% ../nbs/cli.ipynb #7da951b1

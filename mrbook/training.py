@@ -186,12 +186,13 @@ class Interrupts:
         for s, handler in self.old.items(): signal.signal(s, handler)
         self.old = {}
 
-# %% ../nbs/training.ipynb #c9074c17
+# %% ../nbs/training.ipynb #aee0302f
 class Log:
     "Append-only JSON lines, cut back to `step` when a run resumes."
     def __init__(self, path:Path, step:int=0):
         self.path, self.lines = Path(path), []
-        if self.path.exists() and step: self.lines = [l for l in map(json.loads, self.path.read_text().splitlines()) if l["step"] <= step]
+        if self.path.exists() and step:
+            self.lines = [l for l in map(json.loads, self.path.read_text().splitlines()) if l["step"] <= step]
         write_atomic(self.path, "".join(json.dumps(l) + "\n" for l in self.lines).encode())
 
     def __call__(self, **values):
@@ -206,17 +207,19 @@ class Objective(nn.Module):
         self.model, self.loss_fn = model, loss_fn
     def forward(self, batch, generator): return self.loss_fn(self.model, batch, generator)
 
-# %% ../nbs/training.ipynb #f7188f87
+# %% ../nbs/training.ipynb #89a3216c
 class Trainer:
     "State of a run: model, average, optimiser, counters."
     def __init__(self, model, loss_fn, data, folder, config):
         AcceleratorState._reset_state(reset_partial_state=True)
         if config.device and torch.device(config.device).index is not None: torch.cuda.set_device(config.device)
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=config.device == "cpu")
-        if config.device and self.accelerator.device.type != torch.device(config.device).type: raise ValueError(f"device {config.device!r} is not available here: use {self.accelerator.device.type!r}, or leave device out")
+        if config.device and self.accelerator.device.type != torch.device(config.device).type:
+            raise ValueError(f"device {config.device!r} is not available here: use {self.accelerator.device.type!r}, or leave device out")
         self.model, self.data, self.folder, self.config = model.to(self.accelerator.device), data, Path(folder), config
         self.step, self.spent, self.best, self.bad = 0, 0., None, 0
-        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], config.lr, config.betas, weight_decay=config.weight_decay)
+        params = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(params, config.lr, config.betas, weight_decay=config.weight_decay)
         self.objective, self.optimizer = self.accelerator.prepare(Objective(model, loss_fn), optimizer)
         self.ema = EMA(model, config.ema) if config.ema else None
         self.checkpoint = self.folder/"checkpoint.safetensors"
@@ -236,8 +239,10 @@ class Trainer:
         batch = batch_at(self.data, self.step, c.batch_size, c.seed, rank, self.accelerator.num_processes)
         loss = self.objective(send_to_device(batch, self.accelerator.device), self.generator)
         value = loss.item()
-        if not math.isfinite(value): raise FloatingPointError(f"the loss is {value} at step {self.step} (learning rate {group['lr']:.2g}, precision {c.precision}): "
-            f"lower lr or clip, or use precision 'no'; {'the checkpoint is intact' if self.checkpoint.exists() else 'nothing was saved yet'}")
+        if not math.isfinite(value):
+            kept = "the checkpoint is intact" if self.checkpoint.exists() else "nothing was saved yet"
+            raise FloatingPointError(f"the loss is {value} at step {self.step} (learning rate {group['lr']:.2g}, precision {c.precision}): "
+                f"lower lr or clip, or use precision 'no'; {kept}")
         self.accelerator.backward(loss)
         if c.clip: self.accelerator.clip_grad_norm_(self.objective.parameters(), c.clip)
         self.optimizer.step(); self.optimizer.zero_grad()
@@ -257,7 +262,7 @@ def save_checkpoint(
     save_tensors(trainer.checkpoint, {f"{part}.{k}": v for part, d in parts.items() for k, v in d.items()},
         dict(counters=counters, groups=groups, config=asdict(trainer.config)))
 
-# %% ../nbs/training.ipynb #74f3df8e
+# %% ../nbs/training.ipynb #615af591
 def resume(
     trainer:Trainer, # fresh
 ):
@@ -265,13 +270,14 @@ def resume(
     tensors, state = load_tensors(trainer.checkpoint)
     part = lambda name: {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
     seed, c = state["config"]["seed"], state["counters"]
-    if seed != trainer.config.seed: raise ValueError(f"{trainer.checkpoint} was started with seed {seed}, not {trainer.config.seed}: use that seed, another folder, or resume=False")
+    if seed != trainer.config.seed:
+        raise ValueError(f"{trainer.checkpoint} was started with seed {seed}, not {trainer.config.seed}: use that seed, another folder, or resume=False")
     trainer.model.load_state_dict(part("model"))
     restore_optimizer(trainer.optimizer.optimizer, part("optimizer"), state["groups"])
     trainer.step, trainer.spent, trainer.best, trainer.bad = (c[k] for k in ("step", "spent", "best", "bad"))
     if trainer.ema: trainer.ema.count, trainer.ema.shadow = c["ema"], {k: v.to(trainer.accelerator.device) for k, v in (part("ema") or part("model")).items()}
 
-# %% ../nbs/training.ipynb #74cb2c03
+# %% ../nbs/training.ipynb #15c4595b
 def validate_now(
     trainer:Trainer, # of the run
     validate, # function model -> float, lower is better
@@ -283,7 +289,8 @@ def validate_now(
     with torch.no_grad(): value = float(validate(trainer.model))
     if trainer.best is None or value < trainer.best:
         trainer.best, trainer.bad = value, 0
-        if trainer.accelerator.is_main_process: save_tensors(trainer.folder/"model.safetensors", trainer.model.state_dict(), dict(step=trainer.step, value=value))
+        if trainer.accelerator.is_main_process:
+            save_tensors(trainer.folder/"model.safetensors", trainer.model.state_dict(), dict(step=trainer.step, value=value))
     else: trainer.bad += 1
     trainer.model.load_state_dict(own); trainer.model.train()
     return value
@@ -299,7 +306,7 @@ def agree(
     both = accelerator.gather(torch.tensor([[minutes, float(heard)]], device=accelerator.device, dtype=torch.float32)).amax(0)
     return both[0].item(), bool(both[1])
 
-# %% ../nbs/training.ipynb #eb0280ba
+# %% ../nbs/training.ipynb #21fe1711
 def _loop(trainer, validate, log, interrupts, progress):
     "Steps until there is a reason to stop; returns it."
     c, before, start, losses = trainer.config, trainer.spent, time.perf_counter(), []
@@ -313,8 +320,9 @@ def _loop(trainer, validate, log, interrupts, progress):
             if c.max_minutes and trainer.spent >= c.max_minutes: return "minutes"
             losses.append(trainer.step_once()); bar.update()
             if trainer.step % c.log_every == 0:
-                log(step=trainer.step, loss=sum(losses) / len(losses), lr=trainer.optimizer.param_groups[0]["lr"], minutes=round(trainer.spent, 3))
-                bar.set_postfix(loss=f"{sum(losses) / len(losses):.4f}"); losses = []
+                mean, losses = sum(losses) / len(losses), []
+                log(step=trainer.step, loss=mean, lr=trainer.optimizer.param_groups[0]["lr"], minutes=round(trainer.spent, 3))
+                bar.set_postfix(loss=f"{mean:.4f}")
             if validate and trainer.step % c.validate_every == 0: log(step=trainer.step, validation=validate_now(trainer, validate))
             if trainer.step % c.checkpoint_every == 0: save_checkpoint(trainer)
 

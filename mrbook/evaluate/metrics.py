@@ -160,7 +160,7 @@ def _crop(mask, half):
     if not (mask.flatten(1).sum(1) > 0).all(): raise ValueError("empty mask: no masked voxel lies far enough from the image's edge for a whole SSIM window")
     return mask
 
-# %% ../../nbs/evaluate/00_metrics.ipynb #f17ae5e1
+# %% ../../nbs/evaluate/00_metrics.ipynb #3a7b10d7
 def ssim(
     pred:ArrayLike|Tensor, # image, (H, W), (X, Y, Z), or batch (N, C, ...)
     target:ArrayLike|Tensor, # truth, same shape; every axis at least the window's size
@@ -174,7 +174,10 @@ def ssim(
     "Structural similarity (Wang et al. 2004): the local map's mean over the image, or inside the mask."
     pred, target, mask, finish = _pair(pred, target, mask, data_range)
     w, unbiased = _window(window, size, sigma)
-    return finish(_mean(_ssim_parts(pred, target, w, unbiased, data_range)[0], _crop(mask, len(w) // 2)))
+    mask = _crop(mask, len(w) // 2)
+    n = max(1, 2**15 // target[0].numel()) if target.device.type == "cpu" else len(target) # images per piece: what the cache holds
+    pieces = zip(pred.split(n), target.split(n), [None] * len(target) if mask is None else mask.split(n))
+    return finish(torch.cat([_mean(_ssim_parts(p, t, w, unbiased, data_range)[0], m) for p, t, m in pieces]))
 
 # %% ../../nbs/evaluate/00_metrics.ipynb #50151e4f
 def ssim_map(

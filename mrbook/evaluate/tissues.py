@@ -54,7 +54,7 @@ class _Mixture:
         j = self.joint(y)
         return j[:, :3] / (j @ _LABEL + 1e-300)
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #fe460f3a
+# %% ../../nbs/evaluate/01_tissues.ipynb #ea4f390e
 def _update(m, hist):
     "One EM step of mixture `m` from the histograms (bins, 3) of the voxels, weighted by their probability of each label."
     r = m.joint(_GRID)
@@ -66,7 +66,7 @@ def _update(m, hist):
     csf = m.kind.order.index(1)
     brain = [k for k in range(3) if k != csf]
     sd = np.full(3, max(math.sqrt(ss[brain].sum() / n[brain].sum()), 2e-3))
-    sd[csf] = np.clip(math.sqrt(ss[csf] / n[csf]), 0.5 * sd[csf], 3 * sd[csf])
+    sd[csf] = np.clip(math.sqrt(ss[csf] / n[csf]), 0.5 * sd[csf], 1.5 * sd[csf])
     return _Mixture(mean, sd, weight / weight.sum(), m.kind)
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #4e1f4dca
@@ -98,13 +98,14 @@ def _sweep(icm, mix, index, mask, field, beta):
     p = mix.tissue(_GRID)[index] * np.asarray(icm.prob_neighborhood(field, beta, 4))[mask][:, 1:]
     return field, p / p.sum(1, keepdims=True)
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #2d44b6a4
+# %% ../../nbs/evaluate/01_tissues.ipynb #86e73688
 def _legendre(mask, order):
-    "Products of Legendre polynomials up to total degree `order`, without the constant, at the masked voxels: (n, terms)."
+    "Products of Legendre polynomials up to total degree `order`, each of mean 0, at the masked voxels: (n, terms)."
     values = [np.stack([np.polynomial.legendre.legval(np.linspace(-1, 1, n), np.eye(order + 1)[i]) for i in range(order + 1)]) for n in mask.shape]
     degrees = [o for o in np.ndindex(*[order + 1 if n > 1 else 1 for n in mask.shape]) if 0 < sum(o) <= order]
     where = np.nonzero(mask)
-    return np.stack([math.prod(v[d][w] for v, d, w in zip(values, o, where)) for o in degrees], 1)
+    terms = np.stack([math.prod(v[d][w] for v, d, w in zip(values, o, where)) for o in degrees], 1)
+    return terms - terms.mean(0) # the log field has mean 0: the means keep the scale
 
 def _fit_field(log_values, index, p, mix, basis):
     "Coefficients of the log bias field on `basis`, from voxels that are probably pure GM or WM."
@@ -165,7 +166,7 @@ def _prepare(image, mask):
     if np.percentile(x[m], 99.5) <= 0: raise ValueError("the image is not positive inside the mask: give magnitudes, 0 = no signal")
     return x, m, back
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #b50ff807
+# %% ../../nbs/evaluate/01_tissues.ipynb #049edbaa
 def segment_tissues(
     image:ArrayLike|Tensor, # skull-stripped magnitude, (X, Y, Z), (H, W), or slices of one scan (N, 1, H, W)
     mask:ArrayLike|Tensor|None=None, # brain, same shape; None: the largest bright object
@@ -183,7 +184,6 @@ def segment_tissues(
     thin = tuple(slice(None, None, 2 if m.sum() > 400_000 and (axis < 2 or np.ndim(image) == 3) else 1) for axis in range(3))
     mix, field, coef = _estimate(x[thin], m[thin], kind, beta, order if bias else 0)
     log_bias = _legendre(m, order) @ coef if bias else np.zeros(m.sum())
-    log_bias -= log_bias.mean()
     if field.shape != m.shape: field = None
     for _ in range(3): field, p = _sweep(IteratedConditionalModes(), mix, _bin(x[m] / np.exp(log_bias)), m, field, beta)
     return _assemble(full, box, m, np.asarray(field), p, np.exp(log_bias), mix, scale, back)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['bias_correct', 'n4', 'Similarity', 'apply_similarity', 'in_plane_similarity']
 
-# %% ../../nbs/mri/05_preprocess.ipynb #dda0db8c
+# %% ../../nbs/mri/05_preprocess.ipynb #b96facaf
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np, torch
 from numpy.polynomial import legendre
 from scipy import ndimage, optimize
@@ -187,24 +187,21 @@ def _level(moving, fixed, mask, step, scale, bins, moving_shape):
         return _mutual_information(f, np.concatenate([ndimage.map_coordinates(a, p, order=1) for a, p in zip(m, at)]).clip(0, bins - 1), bins)
     return score
 
-# %% ../../nbs/mri/05_preprocess.ipynb #6c9fda3a
-def _search(score, starts, radius, shapes, size):
-    "Best transform near each of `starts` by Nelder-Mead, first steps of `size` pixels at the head's rim."
-    as_transform = lambda p, scale: Similarity(scale * float(np.exp(p[0] / radius)), float(np.rad2deg(p[1] / radius)), (float(p[2]), float(p[3])), *shapes)
-    best = None
-    for s in starts:
-        p = np.array([0., np.deg2rad(s.angle) * radius, *s.shift])
-        simplex = np.vstack([p, p + size * np.eye(4)])
-        r = optimize.minimize(lambda q: -score(as_transform(q, s.scale)), p, method="Nelder-Mead", options=dict(initial_simplex=simplex, xatol=0.02 * size, fatol=1e-6, maxfev=250))
-        if best is None or -r.fun > best.score: best = Similarity(**(vars(as_transform(r.x, s.scale)) | dict(score=float(-r.fun))))
-    return best
+# %% ../../nbs/mri/05_preprocess.ipynb #95e841a1
+def _climb(score, start, radius, size):
+    "Best transform near `start` by Nelder-Mead; the first steps are `size` pixels at the head's rim."
+    def transform(p): return replace(start, scale=start.scale * float(np.exp(p[0] / radius)), angle=float(np.rad2deg(p[1] / radius)), shift=(float(p[2]), float(p[3])))
+    p = np.array([0., np.deg2rad(start.angle) * radius, *start.shift])
+    found = optimize.minimize(lambda q: -score(transform(q)), p, method="Nelder-Mead", options=dict(initial_simplex=np.vstack([p, p + size * np.eye(4)]), xatol=0.02 * size, fatol=1e-6, maxfev=250))
+    return replace(transform(found.x), score=float(-found.fun))
 
-# %% ../../nbs/mri/05_preprocess.ipynb #a1e2b826
+# %% ../../nbs/mri/05_preprocess.ipynb #9c037456
 def in_plane_similarity(
     moving:np.ndarray|Tensor, # (h, w), or (n, h, w) for slices that share one transform
     fixed:np.ndarray|Tensor, # (H, W) or (n, H, W): the grid that is wanted
     mask:np.ndarray|None=None, # pixels of `fixed` that count; None: its foreground and a margin
     angles:tuple[float,...]=(-20, -10, 0, 10, 20), # starts, degrees
+    scales:tuple[float,...]=(0.72, 0.8, 0.9, 1., 1.1, 1.25, 1.4), # starts, relative to the foreground's size
     steps:tuple[int,...]=(4, 2, 1), # fixed pixels per sample, coarse to fine
     bins:int=32, # of the joint histogram
 )->Similarity: # from moving to fixed; its `score` is the NMI
@@ -217,9 +214,9 @@ def in_plane_similarity(
     radius = float(_extent(f)[1].mean() / 2)
     if mask is None: mask = np.stack([ndimage.binary_dilation(brain_mask(i), iterations=max(2, round(radius / 6))) for i in f])
     mask = np.broadcast_to(mask, f.shape).astype(bool)
-    starts = [Similarity(scale * k, float(a), tuple(shift), *shapes) for a in angles for k in (0.92, 1., 1.08)]
+    starts = [[Similarity(scale * k, float(a), tuple(shift), *shapes) for a in angles] for k in scales]
     for i, step in enumerate(steps):
         score = _level(m, f, mask, step, scale, bins, shapes)
-        starts = sorted(starts, key=score, reverse=True)[:3]
-        starts = [_search(score, starts, radius, shapes, 2. * step if i == 0 else step)]
+        if i == 0: starts = [max(s, key=score) for s in starts]
+        starts = sorted([_climb(score, s, radius, 2. * step if i == 0 else step) for s in starts], key=lambda s: -s.score)[:3 if i == 0 else 1]
     return starts[0]
