@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONTRASTS', 'TASKS', 'BACKBONES', 'frechet_distance', 'SetDistance', 'Encoder', 'pixels', 'encode', 'fid', 'mmd2',
            'kid', 'Stage', 'FeatureNet', 'lessons', 'spoil', 'task_loss', 'train_features', 'skills', 'build_encoder',
-           'ship_features', 'default_encoder', 'perceptual_distance', 'lpips_distance', 'Neighbours',
+           'ship_features', 'default_encoder', 'perceptual_distance', 'lpips_distance', 'thumbnails', 'Neighbours',
            'nearest_neighbours', 'novelty']
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #68bd8a5b
@@ -307,32 +307,39 @@ def lpips_distance(
     import lpips
     with torch.no_grad(): return lpips.LPIPS(net=net, verbose=False)(pred.float().expand(-1, 3, -1, -1) * 2 - 1, target.float().expand(-1, 3, -1, -1) * 2 - 1).flatten().double().numpy()
 
-# %% ../../nbs/evaluate/04_distribution.ipynb #b40b8267
+# %% ../../nbs/evaluate/04_distribution.ipynb #e5b27c36
+def thumbnails(
+    images:Tensor, # (n, 1, h, w)
+)->Tensor: # (n, h // 2 * w // 2)
+    "The encoder for identity: pixels at half the resolution."
+    return F.avg_pool2d(images, 2).flatten(1)
+
+# %% ../../nbs/evaluate/04_distribution.ipynb #7d5aa8f7
 @dataclass(frozen=True)
 class Neighbours:
     "The nearest training images of each sample, nearest first."
-    distance:np.ndarray # (n, k), Euclidean in feature space
+    distance:np.ndarray # (n, k), Euclidean in the encoder's space
     index:np.ndarray # (n, k), rows of the training set
 
 def nearest_neighbours(
     samples:Tensor|np.ndarray, # (n, 1, h, w) in [0, 1], or features (n, d)
     train:Tensor|np.ndarray, # (m, 1, h, w) or (m, d)
-    encoder:Encoder|None=None, # None: the shipped 'features/phantom3t'; `pixels` compares the images themselves
+    encoder:Encoder|None=None, # None: `thumbnails`; `default_encoder()` finds likeness in kind instead of identity
     k:int=1, # neighbours per sample
 )->Neighbours: # distances and rows
-    "Nearest training images of generated ones, in feature space."
-    x, y = torch.as_tensor(encode(samples, encoder)), torch.as_tensor(encode(train, encoder))
+    "Nearest training images of generated ones."
+    x, y = (torch.as_tensor(encode(z, encoder or thumbnails)) for z in (samples, train))
     if not 1 <= k <= len(y): raise ValueError(f"k = {k} neighbours of a training set of {len(y)}: choose 1 to {len(y)}")
     distance, index = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").topk(k, largest=False)
     return Neighbours(distance.numpy(), index.numpy())
 
-# %% ../../nbs/evaluate/04_distribution.ipynb #3ace7b87
+# %% ../../nbs/evaluate/04_distribution.ipynb #ae23a757
 def novelty(
     samples:Tensor|np.ndarray, # generated, (n, 1, h, w) in [0, 1] or (n, d)
     train:Tensor|np.ndarray, # what the sampler was trained on
     heldout:Tensor|np.ndarray, # real, of other subjects
-    encoder:Encoder|None=None, # None: the shipped 'features/phantom3t'; `pixels` is the sharper test for exact copies
+    encoder:Encoder|None=None, # None: `thumbnails`
 )->float: # median distance to the training set, of samples over held-out images
     "Are samples as far from the training set as unseen real images are? About 1: yes; near 0: memorised."
-    x, t, h = (encode(z, encoder) for z in (samples, train, heldout))
+    x, t, h = (encode(z, encoder or thumbnails) for z in (samples, train, heldout))
     return float(np.median(nearest_neighbours(x, t).distance) / np.median(nearest_neighbours(h, t).distance))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEAD_RIM', 'foreground', 'shrink', 'estimate_noise', 'remove_noise_floor', 'DACTConfig', 'ContrastMap', 'pool',
-           'compose', 'solve_lut', 'ground', 'LUTMap', 'conjugate_gradient', 'data_step', 'update_weight', 'adam_step',
-           'restore', 'DACT', 'has_head', 'enhance_file', 'flicker']
+           'compose', 'solve_lut', 'ground', 'HistogramMatch', 'LUTMap', 'conjugate_gradient', 'data_step',
+           'update_weight', 'adam_step', 'restore', 'DACT', 'has_head', 'enhance_file', 'flicker']
 
 # %% ../../nbs/methods/11_dact.ipynb #d8dbddf9
 import copy, hashlib, json, math, time
@@ -126,7 +126,7 @@ def pool(
     total = torch.zeros(int(index.max()) + 1, *per_slice.shape[1:], dtype=per_slice.dtype, device=per_slice.device).index_add_(0, index, per_slice)
     return (total / index.bincount().to(total).reshape(-1, *[1] * (per_slice.ndim - 1)))[index]
 
-# %% ../../nbs/methods/11_dact.ipynb #a8956b55
+# %% ../../nbs/methods/11_dact.ipynb #ee441e0b
 def compose(
     first:Tensor, # LUT (n, bins), applied first
     second:Tensor, # LUT (n, bins) on the same bins
@@ -135,6 +135,7 @@ def compose(
     "Two look-up tables as one; monotone if both are."
     return first + damping * (apply_lut(first[:, None], second.to(first))[:, 0] - first)
 
+# %% ../../nbs/methods/11_dact.ipynb #5627a867
 def solve_lut(source, target, config): # the transport of a configuration, (n, bins) -> (n, bins)
     if config.epsilon == 0: return quantile_lut(source, target)
     return sinkhorn_lut(source, target.expand_as(source), epsilon=config.epsilon, debias=config.debias)
@@ -151,8 +152,9 @@ def ground(
     at = lut.gather(-1, first); line = floor + (at - floor) * position / first
     return torch.where(position < first, torch.minimum(line, at), torch.maximum(lut, at))
 
-class LUTMap(ContrastMap):
-    "Monotone look-up table from histograms, blended with the identity by W (paper, eq. 2)."
+# %% ../../nbs/methods/11_dact.ipynb #6f6f02aa
+class HistogramMatch(ContrastMap):
+    "Histograms of low-field slices, and of what high-field slices would show in their place."
     def __init__(self,
         y:Tensor, # low-field slices (n, 1, h, w)
         config:"DACTConfig", # bins, bandwidth, epsilon, variant, ...
@@ -184,6 +186,9 @@ class LUTMap(ContrastMap):
     def brightness(self, x): # histogram of the foreground of high-field slices
         return soft_histogram(x, self.config.bins, self.config.width, shrink(foreground(x.detach()), self.config.rim).flatten(1)).to(self.lut)
 
+# %% ../../nbs/methods/11_dact.ipynb #72e6c81c
+class LUTMap(HistogramMatch):
+    "Monotone look-up table from histograms, blended with the identity by W (paper, eq. 2)."
     def from_anchor(self, operator): # one LUT per scan from the fixed cohort
         full = self.config.histogram_of == "forward"
         scans = torch.arange(len(self.target), device=self.target.device) if self.scan is None else self.scan
