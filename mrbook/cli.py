@@ -160,7 +160,7 @@ def collect(
     if results.exists(): results.rename(old)
     new.rename(results); shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/cli.ipynb #ac99ffad
+# %% ../nbs/cli.ipynb #26fb85d1
 def usable_cores()->int: # at least 1
     "Cores that this process may use: affinity, and the quota of a container."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -170,7 +170,7 @@ def usable_cores()->int: # at least 1
 
 def set_threads():
     "Give the numerical libraries the usable cores, unless the environment already says otherwise."
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, str(usable_cores()))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", str(usable_cores())))
 
 def _check_device_name(device):
     "Refuse a device that has no meaning, before torch is imported."
@@ -326,8 +326,8 @@ def reproduce(
     print(f"\nresults: {full if preset == 'full' else quick}\nreport:  {runs/'report.html'}")
     if failures: raise typer.Exit(1)
 
-# %% ../nbs/cli.ipynb #af80a55c
-CONTRASTS, VARIANTS, HEADS = ("t1w", "t2w"), ("anchored", "instance"), {"auto": None, "yes": True, "no": False}
+# %% ../nbs/cli.ipynb #7e518b2d
+CONTRASTS, VARIANTS, HEADS = ("t1w", "t2w"), ("mix", "anchored", "instance"), {"auto": None, "yes": True, "no": False}
 
 def _choose(value, options, what):
     "Refuse a value that is not among the options."
@@ -353,13 +353,13 @@ def check_output(
     except OSError as e: raise ValueError(f"cannot write into {path.parent}: {e.strerror}") from None
     return path
 
-# %% ../nbs/cli.ipynb #f09b5991
+# %% ../nbs/cli.ipynb #40977f76
 @app.command()
 def enhance(
     input: Annotated[Path, typer.Argument(metavar="IN", help="A 3-D NIfTI image, .nii or .nii.gz.", show_default=False)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the enhanced image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
     contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", show_default=False, autocompletion=complete(CONTRASTS))],
-    variant: Annotated[str, typer.Option(help="[bold]anchored[/bold]: lookup table from the training cohort's histogram; [bold]instance[/bold]: the paper's form.", metavar="anchored|instance", autocompletion=complete(VARIANTS))]="anchored",
+    variant: Annotated[str, typer.Option(help="[bold]mix[/bold]: lookup table from cohort and scan, frozen early; [bold]anchored[/bold]: from the cohort alone; [bold]instance[/bold]: the paper's form.", metavar="mix|anchored|instance", autocompletion=complete(VARIANTS))]="mix",
     steps: Annotated[int, typer.Option(help="Diffusion steps.")]=50,
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]="auto",

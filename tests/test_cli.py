@@ -95,7 +95,7 @@ def test_enhance_passes_every_option_on(scan, fake, capsys):
 def test_enhance_defaults(scan, fake):
     assert cli.main(["enhance", str(scan), str(scan.with_name("out.nii")), "--contrast", "t1w"]) == 0
     options = fake[0][2]
-    assert (options["variant"], options["steps"], options["seed"], options["head"]) == ("anchored", 50, 0, None) and options["device"] in ("cpu", "cuda")
+    assert (options["variant"], options["steps"], options["seed"], options["head"]) == ("mix", 50, 0, None) and options["device"] in ("cpu", "cuda")
 
 
 BAD_OPTIONS = [(["--contrast", "t3w"], "t3w"), ([], "--contrast"), (["--contrast", "t1w", "--variant", "best"], "best"), (["--contrast", "t1w", "--steps", "0"], "--steps"),

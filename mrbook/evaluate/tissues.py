@@ -117,18 +117,26 @@ def _fit_field(log_values, index, p, mix, basis):
     ridge = 1e-3 * total.sum() * np.diag([0.] + [1.] * basis.shape[1])
     return np.linalg.solve((b * total[:, None]).T @ b + ridge, b.T @ (total * residual))[1:]
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #2fd4d013
-def _estimate(x, mask, kind, beta, order, rounds=10):
+# %% ../../nbs/evaluate/01_tissues.ipynb #c7432661
+def _core(mask, flat, depth=2):
+    "Voxels at least `depth` inside the mask, or the mask if less than 30 % would be left."
+    cross = ndimage.generate_binary_structure(3, 1)
+    if flat: cross[..., [0, 2]] = False
+    core = ndimage.binary_erosion(mask, cross, iterations=depth)
+    return core if core.sum() > 0.3 * mask.sum() else mask
+
+# %% ../../nbs/evaluate/01_tissues.ipynb #6d269df7
+def _estimate(x, mask, core, kind, beta, order, rounds=10):
     "Mixture, field labels and coefficients of the log bias, by EM on image `x`; `order` 0: no bias."
-    v0, icm, field = x[mask], IteratedConditionalModes(), None
+    v0, icm, field, use = x[mask], IteratedConditionalModes(), None, core[mask]
     log_v, basis = np.log(np.maximum(v0, 1e-3)), _legendre(mask, order) if order else np.zeros((len(v0), 0))
-    coef, mix = np.zeros(basis.shape[1]), _start(v0, kind)
+    coef, mix = np.zeros(basis.shape[1]), _start(v0[use], kind)
     for i in range(rounds):
         index = _bin(v0 / np.exp(basis @ coef))
         field, p = _sweep(icm, mix, index, mask, field, beta)
-        hist = np.stack([np.bincount(index, p[:, k], _BINS) for k in range(3)], 1)
+        hist = np.stack([np.bincount(index[use], p[use, k], _BINS) for k in range(3)], 1)
         for _ in range(3): mix = _update(mix, hist)
-        if order and i >= 2: coef = _fit_field(log_v, index, p, mix, basis)
+        if order and i >= 2: coef = _fit_field(log_v[use], index[use], p[use], mix, basis[use])
     return mix, field, coef
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #8d6d5314
@@ -166,7 +174,7 @@ def _prepare(image, mask):
     if np.percentile(x[m], 99.5) <= 0: raise ValueError("the image is not positive inside the mask: give magnitudes, 0 = no signal")
     return x, m, back
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #049edbaa
+# %% ../../nbs/evaluate/01_tissues.ipynb #0a38aa4d
 def segment_tissues(
     image:ArrayLike|Tensor, # skull-stripped magnitude, (X, Y, Z), (H, W), or slices of one scan (N, 1, H, W)
     mask:ArrayLike|Tensor|None=None, # brain, same shape; None: the largest bright object
@@ -180,9 +188,9 @@ def segment_tissues(
     x, m, back = _prepare(image, mask)
     kind, scale, full = CONTRASTS[contrast], np.percentile(x[m], 99.5), m
     box = ndimage.find_objects(m.astype(np.uint8))[0]
-    x, m = x[box] / scale, m[box]
+    x, m, core = x[box] / scale, m[box], _core(m, np.ndim(image) != 3)[box]
     thin = tuple(slice(None, None, 2 if m.sum() > 400_000 and (axis < 2 or np.ndim(image) == 3) else 1) for axis in range(3))
-    mix, field, coef = _estimate(x[thin], m[thin], kind, beta, order if bias else 0)
+    mix, field, coef = _estimate(x[thin], m[thin], core[thin], kind, beta, order if bias else 0)
     log_bias = _legendre(m, order) @ coef if bias else np.zeros(m.sum())
     if field.shape != m.shape: field = None
     for _ in range(3): field, p = _sweep(IteratedConditionalModes(), mix, _bin(x[m] / np.exp(log_bias)), m, field, beta)

@@ -71,11 +71,12 @@ def remove_noise_floor(
     "Second-moment Rician correction (Gudbjartsson & Patz 1995)."
     return (y**2 - 2 * sigma**2).clamp_min(0).sqrt()
 
-# %% ../../nbs/methods/11_dact.ipynb #645cbf51
+# %% ../../nbs/methods/11_dact.ipynb #38fcf21d
 @dataclass(frozen=True)
 class DACTConfig:
     "Options of DACT; the defaults are what `mrbook enhance` uses."
-    variant: str = "anchored" # source histogram: 'anchored' (ours), 'instance' (the paper's words) or 'mix'
+    variant: str = "mix" # source histogram: 'mix' (ours: half cohort, half estimate, then frozen), 'anchored' (cohort alone) or 'instance' (the paper's words)
+    freeze: float = 0.1 # 'mix' keeps its LUT after this share of the steps; 1: never frozen
     steps: int = 50 # DDIM steps (paper: 50)
     zeta: float = 1.0 # share of fresh noise when x is noised again, 0 to 1
     lam: float = 0.5 # weight of the prior in rho_t, > 0
@@ -186,7 +187,7 @@ class HistogramMatch(ContrastMap):
     def brightness(self, x): # histogram of the foreground of high-field slices
         return soft_histogram(x, self.config.bins, self.config.width, shrink(foreground(x.detach()), self.config.rim).flatten(1)).to(self.lut)
 
-# %% ../../nbs/methods/11_dact.ipynb #72e6c81c
+# %% ../../nbs/methods/11_dact.ipynb #6bdbaa60
 class LUTMap(HistogramMatch):
     "Monotone look-up table from histograms, blended with the identity by W (paper, eq. 2)."
     def from_anchor(self, operator): # one LUT per scan from the fixed cohort
@@ -222,8 +223,9 @@ class LUTMap(HistogramMatch):
         slope = self.weight * rise * (x > 0) * (x < 1) + (1 - self.weight)
         return self.weight * value + (1 - self.weight) * x, lambda d: slope * d, lambda r: slope * r
 
-    def part(self, index): # the same map for some of the slices
-        out = copy.copy(self); out.lut, out.target, out.mask = self.lut[index], self.target[index], self.mask[index]
+    def part(self, index, config): # the same table for some of the slices, settled
+        out = copy.copy(self); out.config, out.ready = config, True
+        out.lut, out.target, out.mask = self.lut[index], self.target[index], self.mask[index]
         return out
 
     def __call__(self, x):
@@ -291,7 +293,7 @@ def adam_step(contrast, operator, y, z, rho, config):
     if getattr(contrast, "lut", None) is not None: contrast.lut = contrast.lut.detach()
     return x.detach()
 
-# %% ../../nbs/methods/11_dact.ipynb #14a46ac3
+# %% ../../nbs/methods/11_dact.ipynb #86cf1926
 @torch.no_grad()
 def restore(
     diffusion:Diffusion, # the high-field prior
@@ -303,6 +305,7 @@ def restore(
     label:Tensor|None=None, # (n,) class of the prior
     generator:torch.Generator|None=None, # source of noise
     watch=None, # function (step, x, contrast) called after every step
+    until:int|None=None, # leave after this many steps
     progress:bool=False,
 )->Tensor: # high-field estimate (n, 1, H, W) in [0, 1]
     "Half-quadratic splitting inside DDIM (paper, Algorithm 1; DiffPIR): propose, correct, noise again."
@@ -315,10 +318,11 @@ def restore(
     level = lambda t: float(schedule.alpha_bar[t]) if t >= 0 else 1.
     x_t, a = noise(), level(times[0])
     if config.start == "measurement": x_t = math.sqrt(a) * (2 * operator.upsample(y, shape).clamp(0, 1) - 1) + math.sqrt(1 - a) * x_t
-    for t, following in tqdm(list(zip(times, times[1:] + [-1])), disable=not progress, desc="restore"):
+    for k, (t, following) in enumerate(tqdm(list(zip(times, times[1:] + [-1])), disable=not progress, desc="restore")):
         a, b = level(t), level(following)
         z = (diffusion.predict_x0(x_t, t, label) + 1) / 2
-        contrast.update(z, y, operator)
+        if k == until: break
+        if k < max(config.freeze * len(times), 1) or config.variant != "mix" or not isinstance(contrast, LUTMap): contrast.update(z, y, operator)
         rho = config.lam * (2 * max(sigma, 1e-3))**2 * a / (1 - a)
         if config.solver == "adam": x = adam_step(contrast, operator, y, z, rho, config)
         else: x = data_step(contrast, operator, y, z, rho, contrast.linearisations)
@@ -330,7 +334,7 @@ def restore(
         x_t = math.sqrt(b) * (2 * x - 1) + math.sqrt(1 - b) * (math.sqrt(1 - config.zeta) * eps + math.sqrt(config.zeta) * noise())
     return x
 
-# %% ../../nbs/methods/11_dact.ipynb #c8dacc26
+# %% ../../nbs/methods/11_dact.ipynb #8a7bc6f3
 HEAD_RIM = 7 # pixels of 2 mm: scalp, skull and the outer CSF
 
 class DACT(Translator):
@@ -364,17 +368,23 @@ class DACT(Translator):
         scan = torch.zeros(len(x), dtype=torch.long, device=device)
         config = replace(self.config, sigma=estimate_noise(x) if self.config.sigma is None else self.config.sigma)
         whole = LUTMap(x, config, self.anchor, operator, scan)
-        if config.variant == "anchored": whole.update(x, x, operator)
         generator = torch.Generator().manual_seed(self.seed)
+        labels = torch.full((len(x),), self.label, device=device)
+        if config.variant == "anchored": whole.update(x, x, operator)
+        if config.variant == "mix": # a pilot of slices spread over the scan settles the table for all of it
+            some = torch.linspace(0, len(x) - 1, min(self.batch_size, len(x)), device=device).round().long()
+            pilot = LUTMap(x[some], config, self.anchor, operator, scan[some])
+            restore(self.prior, x[some], operator, pilot, size, config, labels[some], generator, until=math.ceil(config.freeze * config.steps))
+            whole.lut = pilot.lut[:1].expand(len(x), -1).clone()
+        fixed = replace(config, variant="anchored") if config.variant == "mix" else config
         for i in tqdm(range(0, len(x), self.batch_size), disable=not self.progress, desc="slices"):
             part = slice(i, i + self.batch_size); y = x[part]
-            contrast = whole.part(part) if config.variant == "anchored" else LUTMap(y, config, self.anchor, operator, scan[part])
+            contrast = LUTMap(y, config, None, operator, scan[part]) if config.variant == "instance" else whole.part(part, fixed)
             if config.shared_noise: generator.manual_seed(self.seed)
-            label = torch.full((len(y),), self.label, device=device)
-            out.append(restore(self.prior, y, operator, contrast, size, config, label, generator))
+            out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], generator))
         return torch.cat(out)
 
-# %% ../../nbs/methods/11_dact.ipynb #6a76c368
+# %% ../../nbs/methods/11_dact.ipynb #6d08eb79
 def has_head(
     volume:Volume, # any orientation
 )->bool: # True when skull and scalp seem to be in the picture
@@ -387,7 +397,7 @@ def enhance_file(
     source:str|Path, # low-field NIfTI file
     target:str|Path, # where the enhanced NIfTI goes
     contrast:str="t2w", # 't1w' or 't2w'
-    variant:str="anchored", # of `DACTConfig`
+    variant:str="mix", # of `DACTConfig`
     steps:int=50, # diffusion steps
     seed:int=0, # of the sampler
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
