@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CONTRASTS', 'Tissues', 'segment_tissues', 'tissue_dice']
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #c9af8565
-import math
+# %% ../../nbs/evaluate/01_tissues.ipynb #55470f17
+import math, warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 import numpy as np
@@ -28,15 +28,16 @@ _GRID = (np.arange(_BINS) + 0.5) / _BINS * _TOP # bin centres; 1 is the 99.5th p
 
 def _bin(v): return (np.clip(v, 0, _TOP - 1e-6) / _TOP * _BINS).astype(np.int32)
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #4a484527
+# %% ../../nbs/evaluate/01_tissues.ipynb #fdf45e13
 class _Kind(NamedTuple):
     "How a contrast orders the tissues, and a typical brain in that order."
     order: tuple[int, int, int] # labels from dark to bright
+    start: tuple[float, ...] # quantiles at which EM starts the three means; CSF at the end of its tail
     typical: tuple[float, ...] # fractions of the three pure and the two mixed kinds
     strength: float # of that prior, relative to the data
 
-CONTRASTS = {"t1w": _Kind((1, 2, 3), (0.10, 0.33, 0.30, 0.15, 0.12), 0.5),
-             "t2w": _Kind((3, 2, 1), (0.30, 0.33, 0.10, 0.12, 0.15), 1.0)}
+CONTRASTS = {"t1w": _Kind((1, 2, 3), (0.025, 0.40, 0.80), (0.10, 0.33, 0.30, 0.15, 0.12), 0.5),
+             "t2w": _Kind((3, 2, 1), (0.20, 0.60, 0.975), (0.30, 0.33, 0.10, 0.12, 0.15), 1.0)}
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #db2d3e30
 @dataclass(frozen=True)
@@ -54,14 +55,14 @@ class _Mixture:
         j = self.joint(y)
         return j[:, :3] / (j @ _LABEL + 1e-300)
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #ea4f390e
+# %% ../../nbs/evaluate/01_tissues.ipynb #9fc934b0
 def _update(m, hist):
     "One EM step of mixture `m` from the histograms (bins, 3) of the voxels, weighted by their probability of each label."
     r = m.joint(_GRID)
     r *= (hist / hist.sum() / (r @ _LABEL + 1e-300)) @ _LABEL.T
     weight = np.bincount(_GROUP, r.sum(0), 5) + m.kind.strength * np.array(m.kind.typical)
     p = r / (_FRACTIONS @ m.sd)**2
-    mean = np.linalg.solve(_FRACTIONS.T @ (p.sum(0)[:, None] * _FRACTIONS) + 1e-9 * np.eye(3), _FRACTIONS.T @ (p.T @ _GRID))
+    mean = np.sort(np.linalg.solve(_FRACTIONS.T @ (p.sum(0)[:, None] * _FRACTIONS) + 1e-9 * np.eye(3), _FRACTIONS.T @ (p.T @ _GRID)))
     n, ss = r[:, :3].sum(0) + 1e-12, (r[:, :3] * (_GRID[:, None] - mean)**2).sum(0)
     csf = m.kind.order.index(1)
     brain = [k for k in range(3) if k != csf]
@@ -69,14 +70,12 @@ def _update(m, hist):
     sd[csf] = np.clip(math.sqrt(ss[csf] / n[csf]), 0.5 * sd[csf], 1.5 * sd[csf])
     return _Mixture(mean, sd, weight / weight.sum(), m.kind)
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #4e1f4dca
+# %% ../../nbs/evaluate/01_tissues.ipynb #7abab0dd
 def _start(v, kind, steps=30):
-    "Mixture from the quantiles of the values `v` that a typical brain would give, refined by EM without neighbours."
-    w = np.array(kind.typical)
-    edges = np.cumsum([0, w[0] + w[3] / 2, w[1] + w[3:].sum() / 2, w[2] + w[4] / 2])
-    mean = np.quantile(v, (edges[:-1] + edges[1:]) / 2)
-    if np.diff(mean).min() <= 0: raise ValueError("the image has no contrast inside the mask: it is (almost) constant there")
-    m, h = _Mixture(mean, np.full(3, max(np.diff(mean).min() / 3, 5e-3)), w, kind), np.bincount(_bin(v), minlength=_BINS)
+    "Mixture from quantiles of the values `v`, refined by EM without neighbours."
+    mean = np.quantile(v, kind.start)
+    if mean[2] - mean[0] < 1e-6: raise ValueError("the image has no contrast inside the mask: it is (almost) constant there")
+    m, h = _Mixture(mean, np.full(3, max(np.diff(mean).min() / 3, 0.03)), np.array(kind.typical), kind), np.bincount(_bin(v), minlength=_BINS)
     for _ in range(steps):
         t = m.tissue(_GRID)
         m = _update(m, h[:, None] * t / t.sum(1, keepdims=True))
@@ -174,7 +173,7 @@ def _prepare(image, mask):
     if np.percentile(x[m], 99.5) <= 0: raise ValueError("the image is not positive inside the mask: give magnitudes, 0 = no signal")
     return x, m, back
 
-# %% ../../nbs/evaluate/01_tissues.ipynb #0a38aa4d
+# %% ../../nbs/evaluate/01_tissues.ipynb #ee9bf303
 def segment_tissues(
     image:ArrayLike|Tensor, # skull-stripped magnitude, (X, Y, Z), (H, W), or slices of one scan (N, 1, H, W)
     mask:ArrayLike|Tensor|None=None, # brain, same shape; None: the largest bright object
@@ -194,7 +193,10 @@ def segment_tissues(
     log_bias = _legendre(m, order) @ coef if bias else np.zeros(m.sum())
     if field.shape != m.shape: field = None
     for _ in range(3): field, p = _sweep(IteratedConditionalModes(), mix, _bin(x[m] / np.exp(log_bias)), m, field, beta)
-    return _assemble(full, box, m, np.asarray(field), p, np.exp(log_bias), mix, scale, back)
+    result = _assemble(full, box, m, np.asarray(field), p, np.exp(log_bias), mix, scale, back)
+    lost = [n for n, k in (("GM", 2), ("WM", 3)) if (result.labels == k).sum() < 0.01 * m.sum()]
+    if lost: warnings.warn(f"{' and '.join(lost)} got less than 1 % of the mask: noise hides the difference of the tissues, or contrast={contrast!r} is wrong")
+    return result
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #42e6b1c0
 def _assemble(full, box, m, field, p, bias, mix, scale, back):

@@ -153,7 +153,7 @@ def ground(
     at = lut.gather(-1, first); line = floor + (at - floor) * position / first
     return torch.where(position < first, torch.minimum(line, at), torch.maximum(lut, at))
 
-# %% ../../nbs/methods/11_dact.ipynb #6f6f02aa
+# %% ../../nbs/methods/11_dact.ipynb #f7eb2408
 class HistogramMatch(ContrastMap):
     "Histograms of low-field slices, and of what high-field slices would show in their place."
     def __init__(self,
@@ -164,7 +164,7 @@ class HistogramMatch(ContrastMap):
         scan:Tensor|None=None, # (n,) scan number of each slice
     ):
         if config.variant != "instance" and anchor is None: raise ValueError(f"variant {config.variant!r} needs high-field slices as `anchor`; use variant='instance' without them")
-        self.config, self.scan, self.anchor = config, scan, anchor
+        self.config, self.scan, self.anchor, self.cohort = config, scan, anchor, None
         self.sigma = estimate_noise(y) if config.sigma is None else config.sigma
         coarser = operator.input_size(*y.shape)[-1] / y.shape[-1] if operator is not None else 1.
         self.rim = round(config.rim / coarser); self.mask = shrink(foreground(y), self.rim)
@@ -187,7 +187,7 @@ class HistogramMatch(ContrastMap):
     def brightness(self, x): # histogram of the foreground of high-field slices
         return soft_histogram(x, self.config.bins, self.config.width, shrink(foreground(x.detach()), self.config.rim).flatten(1)).to(self.lut)
 
-# %% ../../nbs/methods/11_dact.ipynb #6bdbaa60
+# %% ../../nbs/methods/11_dact.ipynb #53c34506
 class LUTMap(HistogramMatch):
     "Monotone look-up table from histograms, blended with the identity by W (paper, eq. 2)."
     def from_anchor(self, operator): # one LUT per scan from the fixed cohort
@@ -209,7 +209,9 @@ class LUTMap(HistogramMatch):
             if not self.ready: self.from_anchor(operator); self.ready = True
             return
         source = pool(self.simulated(x, operator, self.lut), self.scan)
-        if c.variant == "mix": source = (source + self.simulated(self.anchor, operator, self.lut[:1]).mean(0, keepdim=True)) / 2
+        if c.variant == "mix":
+            if self.cohort is None or c.histogram_of == "forward": self.cohort = self.simulated(self.anchor, operator, self.lut[:1]).mean(0, keepdim=True)
+            source = (source + self.cohort) / 2
         q = solve_lut(source, self.target, c)
         lut = compose(self.lut, q, 0.6 if self.ready else 1.) if c.histogram_of == "forward" else q.to(self.lut)
         self.lut = ground(lut, pool(self.brightness(x), self.scan), 1.25 * self.sigma)
