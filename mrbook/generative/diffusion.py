@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['PREDICTIONS', 'to_network', 'to_image', 'betas', 'Schedule', 'q_sample', 'target', 'to_x0', 'to_eps', 'posterior',
-           'ddim_step', 'grid', 'min_snr_weight', 'learned_log_variance', 'gaussian_kl', 'draw', 'Diffusion',
-           'diffusion_loss', 'variance_loss', 'ddim_sample', 'ddpm_sample', 'EMA']
+           'ddim_step', 'grid', 'x0_weight', 'min_snr_weight', 'learned_log_variance', 'gaussian_kl', 'fast_precision',
+           'draw', 'Diffusion', 'diffusion_loss', 'variance_loss', 'ddim_sample', 'ddpm_sample', 'EMA']
 
-# %% ../../nbs/generative/00_diffusion.ipynb #2a3fb86a
+# %% ../../nbs/generative/00_diffusion.ipynb #c6fe86fe
 import math
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,14 @@ def grid(
     else: raise ValueError(f"no grid {kind!r}; there are uniform and quad")
     return [total - 1] if steps == 1 else sorted({int(i) for i in t}, reverse=True)
 
+# %% ../../nbs/generative/00_diffusion.ipynb #7f63c6e8
+def x0_weight(
+    alpha_bar:Tensor, # noise level
+    prediction:str="eps", # what the squared error is taken of
+)->Tensor: # weight of each level
+    "Weight that turns a squared error of any prediction into that of x_0."
+    return {"eps": (1 - alpha_bar) / alpha_bar, "x0": torch.ones_like(alpha_bar), "v": 1 - alpha_bar}[prediction]
+
 # %% ../../nbs/generative/00_diffusion.ipynb #2aeb8811
 def min_snr_weight(
     alpha_bar:Tensor, # noise level
@@ -161,6 +170,15 @@ def learned_log_variance(
 def gaussian_kl(mean1:Tensor, log_var1:Tensor, mean2:Tensor, log_var2:Tensor)->Tensor:
     "KL divergence of two normal distributions, in nats, elementwise."
     return .5 * (log_var2 - log_var1 - 1 + (log_var1 - log_var2).exp() + (mean1 - mean2)**2 * (-log_var2).exp())
+
+# %% ../../nbs/generative/00_diffusion.ipynb #7597534b
+def fast_precision(
+    device="cpu", # where a network shall run
+)->str: # 'bf16' or 'no'
+    "The precision in which this device is fastest at inference."
+    known = Path("/proc/cpuinfo")
+    if torch.device(device).type == "cuda": return "bf16"
+    return "bf16" if torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16", "AMX") or known.exists() and "amx_bf16" in known.read_text() else "no"
 
 # %% ../../nbs/generative/00_diffusion.ipynb #135486eb
 def draw(
@@ -212,7 +230,7 @@ class Diffusion(nn.Module):
     def ddim_sample(self, shape:tuple, **options)->Tensor: return ddim_sample(self, shape, **options)
     def ddpm_sample(self, shape:tuple, **options)->Tensor: return ddpm_sample(self, shape, **options)
 
-# %% ../../nbs/generative/00_diffusion.ipynb #2e8db0a4
+# %% ../../nbs/generative/00_diffusion.ipynb #63c7131a
 def diffusion_loss(
     diffusion:Diffusion, # network and schedule
     x0:Tensor, # clean images (n, c, h, w), [-1, 1]
@@ -220,12 +238,12 @@ def diffusion_loss(
     t:Tensor|None=None, # steps (n,); default: uniform at random
     noise:Tensor|None=None, # default: drawn
     generator:torch.Generator|None=None, # source of randomness
-    weighting:str="none", # none or min_snr
+    weighting:str="none", # none, min_snr or x0
     gamma:float=5., # cap of min_snr
     class_dropout:float=0., # share of labels hidden, 0 to 1
 )->Tensor: # scalar
     "Squared error of the prediction, plus the variance term if the network predicts it."
-    if weighting not in ("none", "min_snr"): raise ValueError(f"no weighting {weighting!r}; there are none and min_snr")
+    if weighting not in ("none", "min_snr", "x0"): raise ValueError(f"no weighting {weighting!r}; there are none, min_snr and x0")
     where = generator.device if generator is not None else x0.device
     if t is None: t = torch.randint(diffusion.schedule.steps, (len(x0),), generator=generator, device=where).to(x0.device)
     if noise is None: noise = draw(x0.shape, generator, device=x0.device)
@@ -235,6 +253,7 @@ def diffusion_loss(
     out, u = diffusion.output(x_t, t, y)
     error = (out - target(x0, noise, a, diffusion.prediction))**2
     if weighting == "min_snr": error = error * min_snr_weight(a, diffusion.prediction, gamma)
+    if weighting == "x0": error = error * x0_weight(a, diffusion.prediction)
     return error.mean() if u is None else error.mean() + variance_loss(diffusion, out, u, x0, x_t, t)
 
 # %% ../../nbs/generative/00_diffusion.ipynb #df85e737

@@ -6,15 +6,14 @@
 __all__ = ['PRIOR_CONTRASTS', 'PRIOR_SPACING', 'prior_label', 'prior_slices', 'build_prior', 'prior_batches', 'prior_validation',
            'train_prior', 'anchor_slices', 'load_prior', 'prior_report']
 
-# %% ../../nbs/methods/13_dact_prior.ipynb #ab92ea8a
+# %% ../../nbs/methods/13_dact_prior.ipynb #215c9cd1
 import math
 import numpy as np, torch
 from joblib import Parallel, delayed
-from pathlib import Path
 from torch import Tensor
 from dataclasses import asdict, replace
 from ..evaluate.distribution import fid, novelty, pixels
-from ..generative.diffusion import Diffusion, Schedule, ddim_sample, to_image, to_network
+from ..generative.diffusion import Diffusion, Schedule, ddim_sample, fast_precision, to_image, to_network
 from ..mri.cohorts import FIRST_SEED, brain_slices
 from ..mri.phantom import axial, image, phantom
 from ..mri.physics import Contrast, Sequence, protocol
@@ -112,7 +111,7 @@ def train_prior(
     loss = lambda model, batch, generator: model.loss(*batch, generator=generator)
     return train(build_prior(preset), loss, prior_batches(*data, batch_size), folder, prior_validation(*validation), **(defaults | options))
 
-# %% ../../nbs/methods/13_dact_prior.ipynb #377266ff
+# %% ../../nbs/methods/13_dact_prior.ipynb #c476475d
 def anchor_slices(
     images:Tensor, # (N, 1, H, W) in [0, 1], training slices
     labels:Tensor, # (N,)
@@ -133,17 +132,13 @@ def load_prior(
     precision:str|None=None, # 'no' or 'bf16'; None: bf16 where the processor has the instructions
 )->tuple[Diffusion, dict[int, Tensor]]: # prior; label -> anchor slices in [0, 1]
     "The shipped prior and its anchor slices; read once per device."
-    if precision is None: precision = "bf16" if torch.device(device).type == "cuda" or torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16", "AMX") or _amx() else "no"
+    if precision is None: precision = fast_precision(device)
     key = str(device), precision
     if key not in _LOADED:
         d = load("dact/prior", device); d.precision = precision
         d.net.to(memory_format=torch.channels_last)
         _LOADED[key] = d, {int(k[5:]): v.float() / 255 for k, v in load("dact/anchor").items()}
     return _LOADED[key]
-
-def _amx():
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and "amx_bf16" in flags.read_text()
 
 # %% ../../nbs/methods/13_dact_prior.ipynb #dbf0ae67
 def prior_report(
