@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import mrbook
 from .training import write_atomic
 
-# %% ../nbs/pretrained.ipynb #ce109982
+# %% ../nbs/pretrained.ipynb #1b3c1bfb
 def _unet(config):
     m = importlib.import_module("mrbook.nets.unet")
     return m.UNet(m.UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
@@ -30,7 +30,11 @@ def _diffusion(config):
 def _features(config):
     return importlib.import_module("mrbook.evaluate.distribution").build_encoder(config)
 
-BUILDERS = dict(unet=_unet, diffusion=_diffusion, features=_features) # kind -> function config -> module
+def _by(module, name): # the builder that a module of mrbook brings itself
+    return lambda config: getattr(importlib.import_module(f"mrbook.{module}"), name)(config)
+
+BUILDERS = dict(unet=_unet, diffusion=_diffusion, features=_features, # kind -> function config -> module
+    harmonizer=_by("methods.harmonize", "build_harmonizer"), deepharmony=_by("methods.harmonize_baselines", "build_deepharmony"), pgan=_by("methods.harmonize_baselines", "build_pgan"))
 
 # %% ../nbs/pretrained.ipynb #94103942
 def describe(

@@ -55,12 +55,12 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == f"mrbook {mrbook.__version__}"
 
 
-@pytest.mark.parametrize("command", ["", "reproduce", "studies", "enhance", "weights", "weights list", "weights verify", "datasets", "datasets list", "datasets info", "datasets fetch", "doctor"])
+@pytest.mark.parametrize("command", ["", "reproduce", "studies", "enhance", "harmonize", "train", "train harmonize", "weights", "weights list", "weights verify", "datasets", "datasets list", "datasets info", "datasets fetch", "doctor"])
 def test_help_teaches(command, capsys):
     assert cli.main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert "Usage" in text and f"mrbook {command}".strip() in text
-    if command not in ("", "weights", "datasets"): assert "Example" in text
+    if command not in ("", "train", "weights", "datasets"): assert "Example" in text
 
 
 def test_a_process_reports_a_mistake_in_one_line(tmp_path):
