@@ -55,7 +55,7 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == f"mrbook {mrbook.__version__}"
 
 
-@pytest.mark.parametrize("command", ["", "reproduce", "studies", "enhance", "harmonize", "train", "train harmonize", "weights", "weights list", "weights verify", "datasets", "datasets list", "datasets info", "datasets fetch", "doctor"])
+@pytest.mark.parametrize("command", ["", "reproduce", "studies", "enhance", "harmonize", "synthesize", "train", "train harmonize", "train fgsb", "weights", "weights list", "weights verify", "datasets", "datasets list", "datasets info", "datasets fetch", "doctor"])
 def test_help_teaches(command, capsys):
     assert cli.main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
