@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ANCHORS', 'PRIORS', 'FGSB_PRESETS', 'PLAY', 'FGSB_TARGETS', 'FGSBConfig', 'Refiner', 'lesion_map', 'weighted_error',
-           'Game', 'start_game', 'FGSBGame', 'fgsb_slices', 'check_slices', 'fgsb_batches', 'rate', 'Match',
-           'save_match', 'resume_match', 'judge_match', 'play', 'slice_scores', 'train_fgsb', 'FGSB', 'build_fgsb',
-           'load_fgsb', 'synthesize_file']
+           'Game', 'start_game', 'FGSBPlayers', 'FGSBGame', 'fgsb_slices', 'check_slices', 'fgsb_batches', 'rate',
+           'Match', 'save_match', 'resume_match', 'judge_match', 'play', 'slice_scores', 'train_fgsb', 'FGSB',
+           'build_fgsb', 'load_fgsb', 'synthesize_file']
 
 # %% ../../nbs/methods/30_fgsb.ipynb #8c961303
 import hashlib, json, math, time
@@ -157,9 +157,9 @@ def start_game(build, seed:int)->Game:
         torch.manual_seed(seed)
         return build()
 
-# %% ../../nbs/methods/30_fgsb.ipynb #7b4c571a
-class FGSBGame(Game):
-    "The training stage of FGSB (section 3.3)."
+# %% ../../nbs/methods/30_fgsb.ipynb #42c2fa2d
+class FGSBPlayers(Game):
+    "The networks of FGSB and what each says (sections 3.2 and 3.4)."
     def __init__(self,
         config:FGSBConfig=FGSBConfig(),
     ):
@@ -188,6 +188,9 @@ class FGSBGame(Game):
         "The energy of the answer beside its target, and beside another image's."
         return self.energy(fake.repeat(2, 1, 1, 1), torch.cat([target, other]), step.repeat(2)).float().chunk(2)
 
+# %% ../../nbs/methods/30_fgsb.ipynb #bfc4e2f6
+class FGSBGame(FGSBPlayers):
+    "The training stage of FGSB (section 3.3)."
     def contrast_terms(self, made, keys, masks, rng):
         "Eqs. (9) and (14) for the answers and for the identity: each its own list of terms."
         c, n, q = self.config, len(made[0]), self.refiner.maps(torch.cat(made))

@@ -6,8 +6,8 @@
 __all__ = ['HARMONIZE_PRESETS', 'LEVELS', 'FOREGROUND', 'HARMONIZE_TEMPERATURE', 'HARMONIZE_SPREAD', 'HARMONIZER',
            'HarmonizeConfig', 'harmonize_label', 'Beside', 'quantile_function', 'match_quantiles', 'Harmonizer',
            'build_harmonizer', 'harmonize', 'sagittal', 'unsagittal', 'cohort_quantiles', 'PairSlices', 'pair_slices',
-           'pair_batches', 'pair_validation', 'train_harmonizer', 'HarmonizeTranslator', 'looks_stripped',
-           'load_harmonizer', 'harmonize_file', 'train_on_folder']
+           'pair_batches', 'pair_validation', 'train_harmonizer', 'HarmonizeTranslator', 'translate_scan',
+           'looks_stripped', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
 
 # %% ../../nbs/methods/50_harmonize.ipynb #04c88a19
 import hashlib, json, math, time
@@ -254,10 +254,11 @@ def train_harmonizer(
     loss = lambda model, batch, generator: model.loss(*batch, generator=generator)
     return train(model, loss, pair_batches(stripped, heads, config, batch_size, to), folder, pair_validation(validation), **(dict(checkpoint_every=250, validate_every=500) | defaults | options))
 
-# %% ../../nbs/methods/50_harmonize.ipynb #d54259cc
+# %% ../../nbs/methods/50_harmonize.ipynb #2274ec4c
 HARMONIZE_TEMPERATURE = 0. # of a single answer; chosen on validation subjects
 HARMONIZE_SPREAD = 1.1 # factor on the sd over samples; fitted on validation subjects
 
+# %% ../../nbs/methods/50_harmonize.ipynb #c1c43a14
 class HarmonizeTranslator(Translator):
     "Contrast harmonization of whole scans, ready to use."
     def __init__(self,
@@ -313,22 +314,26 @@ class HarmonizeTranslator(Translator):
 
     def translate_volume(self, volume): return self.with_uncertainty(volume)[0]
 
-    def with_uncertainty(self,
-        volume:Volume, # any orientation, any grid
-    )->tuple[Volume, Volume|None]: # translated, on the input's grid, values in [0, 1]; sd over samples
-        "Translate a scan and say how sure the network is."
-        ras, undo = canonical(volume); stripped = looks_stripped(ras)
-        native, mask, _ = prepare(ras, ras.data > 0 if stripped else None)
-        native = native.replace(data=np.where(mask, native.data, 0).astype(np.float32)) if stripped else native
-        same = max(abs(s - self.spacing) for s in voxel_sizes(ras.affine)) < 0.05
-        work = native if same else resample(native, (self.spacing,) * 3)
-        if min(work.shape) < 16: raise VolumeError(f"only {' x '.join(map(str, work.shape))} voxels of {self.spacing:g} mm: this is too small for a brain")
-        out, sd = self.prepared(work.data, None if stripped else np.ones(work.shape, bool))
-        back = lambda x: x if same else resample_like(work.replace(data=x), ras).data
-        new = np.clip(native.data + back(out - work.data), 0, 1) if not same else out
-        if stripped: new = np.where(mask, new, 0)
-        give = lambda x: volume.replace(data=undo(ras.replace(data=x.astype(np.float32))).data)
-        return give(new), None if sd is None else give(np.clip(back(sd), 0, None))
+    def with_uncertainty(self, volume): return translate_scan(self, volume)
+
+# %% ../../nbs/methods/50_harmonize.ipynb #5bbf3e0e
+def translate_scan(
+    translator:HarmonizeTranslator,
+    volume:Volume, # any orientation, any grid
+)->tuple[Volume, Volume|None]: # translated, on the input's grid, values in [0, 1]; sd over samples
+    "Translate a scan and say how sure the network is."
+    ras, undo = canonical(volume); stripped = looks_stripped(ras)
+    native, mask, _ = prepare(ras, ras.data > 0 if stripped else None)
+    native = native.replace(data=np.where(mask, native.data, 0).astype(np.float32)) if stripped else native
+    same = max(abs(s - translator.spacing) for s in voxel_sizes(ras.affine)) < 0.05
+    work = native if same else resample(native, (translator.spacing,) * 3)
+    if min(work.shape) < 16: raise VolumeError(f"only {' x '.join(map(str, work.shape))} voxels of {translator.spacing:g} mm: this is too small for a brain")
+    out, sd = translator.prepared(work.data, None if stripped else np.ones(work.shape, bool))
+    back = lambda x: x if same else resample_like(work.replace(data=x), ras).data
+    new = np.clip(native.data + back(out - work.data), 0, 1) if not same else out
+    if stripped: new = np.where(mask, new, 0)
+    give = lambda x: volume.replace(data=undo(ras.replace(data=x.astype(np.float32))).data)
+    return give(new), None if sd is None else give(np.clip(back(sd), 0, None))
 
 # %% ../../nbs/methods/50_harmonize.ipynb #447f596e
 def looks_stripped(
