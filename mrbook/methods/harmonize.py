@@ -258,7 +258,7 @@ def train_harmonizer(
 HARMONIZE_TEMPERATURE = 0. # of a single answer; chosen on validation subjects
 HARMONIZE_SPREAD = 1.1 # factor on the sd over samples; fitted on validation subjects
 
-# %% ../../nbs/methods/50_harmonize.ipynb #c1c43a14
+# %% ../../nbs/methods/50_harmonize.ipynb #a39f93fc
 class HarmonizeTranslator(Translator):
     "Contrast harmonization of whole scans, ready to use."
     def __init__(self,
@@ -289,7 +289,7 @@ class HarmonizeTranslator(Translator):
     )->Tensor: # (n, 1, h, w) in [0, 1]
         "One answer for every slice; slices that are exactly 0 stay 0."
         out, g = torch.zeros_like(x), torch.Generator().manual_seed(seed)
-        rows = (x > 0.05).flatten(1).float().mean(1).gt(0.005).nonzero()[:, 0]
+        rows = (x > 0).flatten(1).any(1).nonzero()[:, 0]
         for i in tqdm(rows.split(self.batch_size), disable=not self.progress, desc="slices"):
             shared = self.shared_noise and self.samples == 1
             if shared: g.manual_seed(seed)
