@@ -6,10 +6,10 @@
 __all__ = ['PARAMETERS', 'PRESETS', 'app', 'CONTRASTS', 'VARIANTS', 'HEADS', 'FIELDS', 'train_app', 'TRAIN_PRESETS', 'SYNTHESIS',
            'weights_app', 'datasets_app', 'find_root', 'StudyInfo', 'read_study', 'check_study', 'strict_papermill',
            'run_study', 'failure_text', 'collect', 'usable_cores', 'set_threads', 'resolve_device', 'complete',
-           'columns_text', 'list_studies', 'studies', 'report_page', 'select_studies', 'run_studies', 'reproduce',
-           'check_output', 'enhance', 'harmonize', 'train_harmonize', 'train_fgsb', 'synthesize', 'weights_list',
-           'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch', 'check_packages', 'check_device',
-           'check_content', 'doctor', 'main']
+           'columns_text', 'list_studies', 'studies', 'report_page', 'select_studies', 'answer_study', 'run_studies',
+           'reproduce', 'check_output', 'enhance', 'harmonize', 'train_harmonize', 'train_fgsb', 'synthesize',
+           'weights_list', 'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch', 'check_packages',
+           'check_device', 'check_content', 'doctor', 'main']
 
 # %% ../nbs/cli.ipynb #bfd3991d
 import json, os, re, shutil, sys, time
@@ -161,7 +161,7 @@ def collect(
     if results.exists(): results.rename(old)
     new.rename(results); shutil.rmtree(old, ignore_errors=True)
 
-# %% ../nbs/cli.ipynb #26fb85d1
+# %% ../nbs/cli.ipynb #95d5998e
 def usable_cores()->int: # at least 1
     "Cores that this process may use: affinity, and the quota of a container."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -169,9 +169,10 @@ def usable_cores()->int: # at least 1
     except (OSError, ValueError): return cores
     return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
 
-def set_threads():
+def set_threads(jobs:int=1): # processes that share the cores
     "Give the numerical libraries the usable cores, unless the environment already says otherwise."
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", str(usable_cores())))
+    each = str(max(1, usable_cores() // jobs))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", each))
 
 def _check_device_name(device):
     "Refuse a device that has no meaning, before torch is imported."
@@ -265,30 +266,56 @@ def select_studies(
         if n not in known: raise ValueError(f"no study is called '{n}': there are {', '.join(sorted(known))}")
     return [s for s in found if not names or s.name in names]
 
-# %% ../nbs/cli.ipynb #979af630
+# %% ../nbs/cli.ipynb #0425163b
+def answer_study(
+    info, # StudyInfo
+    runs, # folder for executed notebooks
+    results, # folder for the results
+    **options, # preset, device, seed, timeout, on_cell of `run_study`
+)->tuple: # verdict, minutes, what went wrong or None
+    "Run one study and keep what it wrote."
+    start, failure = time.perf_counter(), None
+    try:
+        out = run_study(check_study(info.path), Path(runs)/info.name, **options)
+        collect(out, Path(results)/info.name)
+        claims = [c["holds"] for c in json.loads((out/"metrics.json").read_text(encoding="utf-8"))["claims"]]
+        verdict = f"{claims.count(True)} of {len(claims)} claims hold"
+    except Exception as e: failure = failure_text(e); verdict = f"FAILED  {failure}"
+    return verdict, (time.perf_counter() - start) / 60, failure
+
+def _answers(chosen, jobs, bar, preset, ask): # (StudyInfo, answer) of each study, as they end
+    if jobs == 1:
+        for info in chosen:
+            bar.set_description(info.name); before = bar.n
+            yield info, ask(info, on_cell=lambda: bar.update(1)); bar.update(before + info.cells - bar.n)
+        return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        waiting = {pool.submit(ask, info): info for info in sorted(chosen, key=lambda s: -s.minutes.get(preset, 0))} # the longest first
+        for done in as_completed(waiting):
+            info, error = waiting[done], done.exception()
+            yield info, done.result() if error is None else (f"FAILED  {failure_text(error)}", 0., failure_text(error)); bar.update(info.cells)
+
+# %% ../nbs/cli.ipynb #ca7ed8b7
 def run_studies(
     chosen:list, # StudyInfo
     runs, # folder for executed notebooks
     results, # folder for the results
     bar, # a tqdm bar over all cells
+    jobs:int=1, # studies at a time
     **options, # preset, device, seed, timeout of `run_study`
 )->tuple: # ({name: (verdict, minutes)}, {name: failure})
     "Run each study; one that fails does not stop the others."
-    lines, failures = {}, {}
-    for info in chosen:
-        bar.set_description(info.name); start, before = time.perf_counter(), bar.n
-        try:
-            out = run_study(check_study(info.path), Path(runs)/info.name, on_cell=lambda: bar.update(1), **options)
-            collect(out, Path(results)/info.name)
-            claims = [c["holds"] for c in json.loads((out/"metrics.json").read_text(encoding="utf-8"))["claims"]]
-            verdict = f"{claims.count(True)} of {len(claims)} claims hold"
-        except Exception as e: failures[info.name] = failure_text(e); verdict = f"FAILED  {failures[info.name]}"
-        bar.update(before + info.cells - bar.n)
-        lines[info.name] = verdict, (time.perf_counter() - start) / 60
-        bar.write(f"{info.name}: {verdict} ({lines[info.name][1]:.1f} min)")
-    return lines, failures
+    from functools import partial
+    found = {}
+    for info, answer in _answers(chosen, min(jobs, len(chosen)) or 1, bar, options.get("preset", "quick"), partial(answer_study, runs=runs, results=results, **options)):
+        found[info.name] = answer
+        bar.write(f"{info.name}: {answer[0]} ({answer[1]:.1f} min)")
+    lines = {s.name: found[s.name][:2] for s in chosen}
+    return lines, {s.name: found[s.name][2] for s in chosen if found[s.name][2]}
 
-# %% ../nbs/cli.ipynb #843590d8
+# %% ../nbs/cli.ipynb #3b4ea6e8
 @app.command()
 def reproduce(
     study: Annotated[list[str] | None, typer.Argument(help="Studies to run; none: all. See [bold]mrbook studies[/bold].", show_default=False, autocompletion=complete(lambda: [s.name for s in list_studies()]))]=None,
@@ -297,6 +324,7 @@ def reproduce(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")]=0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Write everything below this folder and leave runs/ and results/ alone.", show_default=False)]=None,
     timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")]=3600,
+    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Studies at a time; 0: one per core (at most 4) on the CPU, one on a GPU.")]=0,
 ):
     """Run the studies and write their tables and figures beside the papers' own numbers.
 
@@ -312,15 +340,16 @@ def reproduce(
     """
     if preset not in PRESETS: raise ValueError(f"no preset is called '{preset}': choose quick or full")
     if timeout < 1: raise ValueError(f"--timeout is in seconds and must be positive: {timeout}")
+    if jobs < 0: raise ValueError(f"--jobs is a number of studies at a time: {jobs}")
     _check_device_name(device)
     root = find_root(); found = list_studies(root)
     chosen = select_studies(study, found)
     runs = Path(output).resolve() if output else root/"runs"
     quick, full = runs/"results", (runs/"full-results" if output else root/"results")
-    set_threads(); device = resolve_device(device)
+    device = resolve_device(device); jobs = min(jobs or (min(4, usable_cores()) if device == "cpu" else 1), len(chosen)); set_threads(jobs)
     from tqdm import tqdm
     with tqdm(total=sum(s.cells for s in chosen), unit="cell", disable=None) as bar:
-        lines, failures = run_studies(chosen, runs, full if preset == "full" else quick, bar, preset=preset, device=device, seed=seed, timeout=timeout)
+        lines, failures = run_studies(chosen, runs, full if preset == "full" else quick, bar, jobs, preset=preset, device=device, seed=seed, timeout=timeout)
     from mrbook.evaluate.report import write_atomic
     write_atomic(runs/"report.html", report_page(found, quick, full, failures))
     print("\n" + columns_text([(name, f"{minutes:.1f}", verdict) for name, (verdict, minutes) in lines.items()], ("study", "minutes", "result")))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import mrbook
 from .training import write_atomic
 
-# %% ../nbs/pretrained.ipynb #25bd62e1
+# %% ../nbs/pretrained.ipynb #5fc38e5e
 def _unet(config):
     m = importlib.import_module("mrbook.nets.unet")
     return m.UNet(m.UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
@@ -35,7 +35,7 @@ def _by(module, name): # the builder that a module of mrbook brings itself
 
 BUILDERS = dict(unet=_unet, diffusion=_diffusion, features=_features, # kind -> function config -> module
     harmonizer=_by("methods.harmonize", "build_harmonizer"), deepharmony=_by("methods.harmonize_baselines", "build_deepharmony"), pgan=_by("methods.harmonize_baselines", "build_pgan"),
-    fgsb=_by("methods.fgsb", "build_fgsb"), pix2pix=_by("methods.fgsb_baselines", "build_pix2pix"), l1=_by("methods.fgsb_baselines", "build_l1"))
+    fgsb=_by("methods.fgsb", "build_fgsb"), pix2pix=_by("methods.fgsb_baselines", "build_pix2pix"), l1=_by("methods.fgsb_baselines", "build_l1"), unsb=_by("methods.unsb_dmd2", "build_unsb"))
 
 # %% ../nbs/pretrained.ipynb #94103942
 def describe(

@@ -6,8 +6,7 @@
 __all__ = ['PIX2PIX_PRESETS', 'L1_PRESETS', 'PlainBlock', 'Silent', 'PlainGenerator', 'Pix2pixConfig', 'L1Config', 'Single',
            'Pix2pixGame', 'L1Game', 'train_pix2pix', 'train_l1', 'SingleTranslator', 'build_pix2pix', 'build_l1']
 
-# %% ../../nbs/methods/31_fgsb_baselines.ipynb #c0c0beb1
-import math
+# %% ../../nbs/methods/31_fgsb_baselines.ipynb #9ce7c105
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..generative.adversarial import discriminator_loss, generator_loss
-from ..generative.diffusion import fast_precision, to_image, to_network
-from .fgsb import Game, fgsb_batches, play, slice_scores, start_game
+from ..generative.diffusion import to_image, to_network
+from .fgsb import train_paired
+from .match import Game
 from .translator import Translator
 from ..nets.discriminators import DiscriminatorConfig, PatchDiscriminator
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator, initialise
@@ -48,11 +48,11 @@ class PlainGenerator(ResnetGenerator):
         initialise(self, config.gain, self.head)
     def forward(self, x): return super().forward(x, 0)
 
-# %% ../../nbs/methods/31_fgsb_baselines.ipynb #4b2744d2
+# %% ../../nbs/methods/31_fgsb_baselines.ipynb #ed08da7f
 @dataclass(frozen=True)
 class Pix2pixConfig:
     "Networks and losses of pix2pix; `preset` gives the named ones."
-    net: GeneratorConfig = GeneratorConfig.preset("small")
+    net: GeneratorConfig = GeneratorConfig.preset("small", skips=True)
     judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", source_channels=1)
     game: str = "lsgan" # adversarial loss: lsgan, hinge or bce (as published)
     reconstruction: float = 100. # weight of the absolute error
@@ -78,7 +78,7 @@ def _named(presets, name):
     return presets[name]
 
 PIX2PIX_PRESETS = dict(
-    tiny=Pix2pixConfig(GeneratorConfig.preset("tiny"), DiscriminatorConfig.preset("tiny", source_channels=1)),
+    tiny=Pix2pixConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1)),
     small=Pix2pixConfig(),
     paper=Pix2pixConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper", source_channels=1)),
 )
@@ -132,14 +132,7 @@ class L1Game(Game):
 
     def turns(self, batch, rng): yield "generator", dict(reconstruction=F.l1_loss(self.refiner(batch[0]), batch[1]))
 
-# %% ../../nbs/methods/31_fgsb_baselines.ipynb #60b63a2b
-def _train(game, config, folder, data, validation, paper, batch_size, defaults, options):
-    size = batch_size or (1 if paper else 4)
-    defaults = defaults | (dict(ema=0.) if paper else dict(precision=fast_precision(options.get("device") or "cpu")))
-    if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 200 * math.ceil(len(data[0]) / size)
-    multiple = config.net.multiple if isinstance(config.net, GeneratorConfig) else 1
-    return play(start_game(lambda: game(config), options.get("seed", 0)), fgsb_batches(data, size, multiple), folder, slice_scores(validation), **(defaults | options | dict(batch_size=size)))
-
+# %% ../../nbs/methods/31_fgsb_baselines.ipynb #5e91d16c
 def train_pix2pix(
     folder, # checkpoint, weights and log
     data:tuple, # source and target (N, 1, H, W) in [0, 1] of the training subjects; lesions are not looked at
@@ -150,7 +143,7 @@ def train_pix2pix(
 )->Run: # its model is a `Single`
     "Train pix2pix on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     config = Pix2pixConfig.preset(preset) if isinstance(preset, str) else preset
-    return _train(Pix2pixGame, config, folder, data, validation, preset == "paper", batch_size, {}, options)
+    return train_paired(Pix2pixGame, config, folder, data, validation, preset == "paper", batch_size, config.net.multiple, **options)
 
 def train_l1(
     folder, # checkpoint, weights and log
@@ -162,7 +155,7 @@ def train_l1(
 )->Run: # its model is a `Single`
     "Train a U-Net on the absolute error; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     config = L1Config.preset(preset) if isinstance(preset, str) else preset
-    return _train(L1Game, config, folder, data, validation, preset == "paper", batch_size, dict(betas=(0.9, 0.999), clip=1., lr=5e-4), options)
+    return train_paired(L1Game, config, folder, data, validation, preset == "paper", batch_size, **(dict(betas=(0.9, 0.999), clip=1.) | options))
 
 # %% ../../nbs/methods/31_fgsb_baselines.ipynb #7e321aed
 class SingleTranslator(Translator):
