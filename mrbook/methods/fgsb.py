@@ -30,7 +30,7 @@ from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscrimin
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ..training import Run, write_atomic
 
-# %% ../../nbs/methods/30_fgsb.ipynb #867d598c
+# %% ../../nbs/methods/30_fgsb.ipynb #98df4f7a
 ANCHORS = ("source", "target", "self")
 PRIORS = ("none", "mask", "threshold")
 
@@ -52,6 +52,8 @@ class FGSBConfig:
     information: float = 1. # weight of eq. (11): above 0 the generator raises the bound, below 0 it lowers it
     identity: float = 1. # weight of the identity loss
     identity_every: int = 4 # steps from one identity loss to the next
+    walk_from: int = 0 # training step from which all calls learn; before it only the first does (ours; 0: all from the start)
+    late: float = 0. # share of the images that learn the last call, whatever the draw (ours; 0: all calls alike)
     prior: str = "none" # lesion map: none, mask (given with the data) or threshold (on the target)
     threshold: float = 0.62 # of the target in [0, 1], for prior 'threshold'
     weighted: float = 10. # weight of eq. (13), where there is a lesion map
@@ -177,7 +179,7 @@ class FGSBPlayers(Game):
         "The energy of the answer beside its target, and beside another image's."
         return self.energy(fake.repeat(2, 1, 1, 1), torch.cat([target, other]), step.repeat(2)).float().chunk(2)
 
-# %% ../../nbs/methods/30_fgsb.ipynb #326a150a
+# %% ../../nbs/methods/30_fgsb.ipynb #aab3a0f3
 class FGSBGame(FGSBPlayers):
     "The training stage of FGSB (section 3.3)."
     def contrast_terms(self, made, keys, masks, rng):
@@ -204,10 +206,17 @@ class FGSBGame(FGSBPlayers):
             terms["identity"] = c.identity * same
         return terms
 
+    def draw_step(self, n, count, rng):
+        "The call that each image learns; uniform in the paper's form."
+        c, last = self.config, self.config.nfe - 1
+        step = torch.randint(c.nfe, (n,), generator=rng, device=rng.device)
+        step = torch.where(torch.rand(n, generator=rng, device=rng.device) < c.late, last, step)
+        return step * (count >= c.walk_from)
+
     def turns(self, batch, rng):
         source, target, given, other, count = batch
         c, masks = self.config, lesion_map(target, given, self.config)
-        step = torch.randint(c.nfe, (len(source),), generator=rng, device=rng.device).to(source.device)
+        step = self.draw_step(len(source), count, rng).to(source.device)
         made = self.generate(source, target, step, rng, c.identity > 0 and count % c.identity_every == 0)
         fake = made[0].detach()
         if c.adversarial: yield "discriminator", self.discriminator_terms(fake, source, target, step, rng)
