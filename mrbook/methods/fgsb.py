@@ -30,7 +30,7 @@ from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscrimin
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ..training import Run, write_atomic
 
-# %% ../../nbs/methods/30_fgsb.ipynb #98df4f7a
+# %% ../../nbs/methods/30_fgsb.ipynb #8b5003e6
 ANCHORS = ("source", "target", "self")
 PRIORS = ("none", "mask", "threshold")
 
@@ -48,12 +48,11 @@ class FGSBConfig:
     game: str = "lsgan" # adversarial loss: lsgan, hinge or bce
     adversarial: float = 1. # weight of the adversarial loss
     reconstruction: float = 100. # weight of eq. (8)
-    nce: float = 1. # weight of eq. (9)
-    information: float = 1. # weight of eq. (11): above 0 the generator raises the bound, below 0 it lowers it
-    identity: float = 1. # weight of the identity loss
+    nce: float = .1 # weight of eq. (9); paper: 1
+    information: float = .1 # weight of eq. (11), paper: 1; above 0 the generator raises the bound, below 0 it lowers it
+    identity: float = .1 # weight of the identity loss; paper: 1
     identity_every: int = 4 # steps from one identity loss to the next
-    walk_from: int = 0 # training step from which all calls learn; before it only the first does (ours; 0: all from the start)
-    late: float = 0. # share of the images that learn the last call, whatever the draw (ours; 0: all calls alike)
+    walk_from: int = 400 # training step from which all calls learn; before it only the first does (ours; 0: all from the start)
     prior: str = "none" # lesion map: none, mask (given with the data) or threshold (on the target)
     threshold: float = 0.62 # of the target in [0, 1], for prior 'threshold'
     weighted: float = 10. # weight of eq. (13), where there is a lesion map
@@ -84,7 +83,7 @@ class FGSBConfig:
 FGSB_PRESETS = dict(
     tiny=FGSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1), patches=64),
     small=FGSBConfig(),
-    paper=FGSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), beside=False, identity_every=1),
+    paper=FGSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), beside=False, nce=1., information=1., identity=1., identity_every=1, walk_from=0),
 )
 
 # %% ../../nbs/methods/30_fgsb.ipynb #de15bcb6
@@ -179,7 +178,7 @@ class FGSBPlayers(Game):
         "The energy of the answer beside its target, and beside another image's."
         return self.energy(fake.repeat(2, 1, 1, 1), torch.cat([target, other]), step.repeat(2)).float().chunk(2)
 
-# %% ../../nbs/methods/30_fgsb.ipynb #aab3a0f3
+# %% ../../nbs/methods/30_fgsb.ipynb #391cd9d9
 class FGSBGame(FGSBPlayers):
     "The training stage of FGSB (section 3.3)."
     def contrast_terms(self, made, keys, masks, rng):
@@ -208,10 +207,7 @@ class FGSBGame(FGSBPlayers):
 
     def draw_step(self, n, count, rng):
         "The call that each image learns; uniform in the paper's form."
-        c, last = self.config, self.config.nfe - 1
-        step = torch.randint(c.nfe, (n,), generator=rng, device=rng.device)
-        step = torch.where(torch.rand(n, generator=rng, device=rng.device) < c.late, last, step)
-        return step * (count >= c.walk_from)
+        return torch.randint(self.config.nfe, (n,), generator=rng, device=rng.device) * (count >= self.config.walk_from)
 
     def turns(self, batch, rng):
         source, target, given, other, count = batch
@@ -266,7 +262,7 @@ def fgsb_batches(
         return to_network(one[0]), to_network(one[1]), one[2], to_network(other), step
     return batch
 
-# %% ../../nbs/methods/30_fgsb.ipynb #5da7185f
+# %% ../../nbs/methods/30_fgsb.ipynb #f2375c64
 def slice_scores(
     data:tuple|None, # source and target (N, 1, H, W) in [0, 1] of other subjects
     batch:int=16, # slices at a time
@@ -297,7 +293,7 @@ def train_paired(
 )->Run:
     "Train a game on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     size = batch_size or (1 if paper else 4)
-    defaults = dict(ema=0.) if paper else dict(lr=2e-3, ema=.995, precision=fast_precision(options.get("device") or "cpu"))
+    defaults = dict(ema=0.) if paper else dict(lr=2e-3, decay="none", ema=.998, precision=fast_precision(options.get("device") or "cpu"))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 200 * math.ceil(len(data[0]) / size)
     return play(start_game(lambda: game(config), options.get("seed", 0)), fgsb_batches(data, size, multiple), folder, slice_scores(validation), **(defaults | options | dict(batch_size=size)))
 

@@ -21,7 +21,7 @@ from ..mri.synthesis_tasks import FIRST, task_subject
 from ..pretrained import read_checked, save_pretrained
 from ..training import Run, load_tensors
 
-# %% ../../nbs/methods/34_fgsb_runs.ipynb #e9dcaf2f
+# %% ../../nbs/methods/34_fgsb_runs.ipynb #538804ce
 METHODS = dict(fgsb=(FGSBConfig, train_fgsb, build_fgsb), pix2pix=(Pix2pixConfig, train_pix2pix, build_pix2pix), l1=(L1Config, train_l1, build_l1))
 
 @dataclass(frozen=True)
@@ -32,24 +32,27 @@ class RunPlan:
     subjects: int # the first so many of the training split
     changes: tuple = () # (field, value) that differ from the preset
     seed: int = 0
-    steps: int = 1600 # of batches of 4
+    steps: int = 1200 # of batches of 4
     preset: str = "tiny"
+    walk_from: int|None = None # of FGSB; None: the preset's
 
     @property
     def name(self): return "-".join([self.method, self.task, str(self.subjects), *(f"{k}={v}" for k, v in self.changes)] + [f"seed{self.seed}"] * (self.seed > 0))
     @property
-    def config(self): return METHODS[self.method][0].preset(self.preset, **dict(self.changes))
+    def config(self): return METHODS[self.method][0].preset(self.preset, **(dict(self.changes) | ({} if self.walk_from is None else dict(walk_from=self.walk_from))))
 
-# %% ../../nbs/methods/34_fgsb_runs.ipynb #7d94e21d
+# %% ../../nbs/methods/34_fgsb_runs.ipynb #cf900183
 SIZES = (2, 5, 10, 25)
 
 def _study_plans():
-    plan, prior = RunPlan, (("prior", "threshold"),)
-    ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("information", 0.),), (("nce", 0.),), (("identity", 0.),)]
+    plan, prior, short = RunPlan, (("prior", "threshold"),), dict(steps=600)
+    ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("information", 0.),), (("nce", 0.),), (("identity", 0.),), (("beside", False),)]
+    seeds = [((("self_supervised", False),), s) for s in (0, 1, 2)] + [((), s) for s in (1, 2)]
+    half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, walk_from=200, **short)
     return {
         "fgsb/curve": [plan(m, "t2w", n) for m in METHODS for n in SIZES],
-        "fgsb/lesions": [plan(m, "flair", 10) for m in METHODS] + [plan("fgsb", "flair", 10, prior), plan("fgsb", "flair", 2, prior), plan("fgsb", "flair", 2)] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
-        "fgsb/ablation": [plan("fgsb", "t2w", 2, c, steps=800) for c in ablation] + [plan("fgsb", "t2w", 2, c, seed=s, steps=800) for s in (0, 1, 2) for c in ((("self_supervised", False),), ()) if c or s],
+        "fgsb/lesions": [plan(m, "flair", 10) for m in METHODS] + [plan("fgsb", "flair", n, c) for n, c in ((10, prior), (2, prior), (2, ()))] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
+        "fgsb/ablation": [half(c) for c in ablation] + [half(c, s) for c, s in seeds],
     }
 
 STUDY_PLANS = _study_plans() # name of the weights -> what is in them

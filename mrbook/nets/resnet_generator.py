@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .unet import mirror, time_embedding
 
-# %% ../../nbs/nets/01_resnet_generator.ipynb #3f63fc66
+# %% ../../nbs/nets/01_resnet_generator.ipynb #72bbc531
 @dataclass(frozen=True)
 class GeneratorConfig:
     "Everything that shapes a `ResnetGenerator`; `preset` gives the named ones."
@@ -33,6 +33,7 @@ class GeneratorConfig:
     antialias: bool = True # blur before dropping pixels
     skips: bool = False # maps of the way down join the way up, as in a U-Net
     gain: float = 1. # scale of the initial convolutions (Xavier); UNSB: 0.02
+    style: float = 1. # scale of the initial weights by which the latent reaches the blocks
     as_released: bool = False # blocks as in the released UNSB: no time, no first convolution
 
     def __post_init__(self):
@@ -66,10 +67,10 @@ class GeneratorConfig:
         if not layers or any(not 0 <= i <= last for i in layers): raise ValueError(f"maps are numbered 0 to {last}, asked for {layers}")
         return layers
 
-# %% ../../nbs/nets/01_resnet_generator.ipynb #457eb9ea
+# %% ../../nbs/nets/01_resnet_generator.ipynb #a633630d
 PRESETS = dict(
-    tiny=GeneratorConfig(channels=16, blocks=3, downs=1, patch=2, kernel=5),
-    small=GeneratorConfig(channels=48, blocks=6, downs=1, patch=2),
+    tiny=GeneratorConfig(channels=16, blocks=3, downs=1, patch=2, kernel=5, style=.1),
+    small=GeneratorConfig(channels=48, blocks=6, downs=1, patch=2, style=.1),
     paper=GeneratorConfig(gain=.02),
 )
 
@@ -155,7 +156,7 @@ def initialise(
         nn.init.xavier_normal_(m.weight, scale, generator=generator)
         if m.bias is not None: nn.init.zeros_(m.bias)
 
-# %% ../../nbs/nets/01_resnet_generator.ipynb #2c8d3294
+# %% ../../nbs/nets/01_resnet_generator.ipynb #967f7ae3
 class ResnetGenerator(nn.Module):
     "Conditional ResNet in the layout of UNSB (Kim et al. 2024): x (n, c, h, w), step index t, latent z -> (n, out, h, w) in (-1, 1)."
     def __init__(self,
@@ -173,6 +174,7 @@ class ResnetGenerator(nn.Module):
         self.up = nn.ModuleList([nn.Conv2d(b + a * c.skips, a, 3, padding=1, bias=bias) for a, b in reversed(list(zip(w, w[1:])))])
         self.head = nn.Conv2d(c.channels, c.out_channels * c.patch**2, **ends)
         initialise(self, c.gain, self.head, generator)
+        with torch.no_grad(): [b.style.weight.mul_(c.style) for b in self.blocks]
 
     def forward(self,
         x:Tensor, # images (n, c, h, w), [-1, 1]
