@@ -2,12 +2,10 @@
 
     python -m pytest benchmarks/test_dact.py -q        writes benchmarks/results/dact.json
 """
-import json, os, resource, subprocess, sys, time
-from pathlib import Path
+import json, os, subprocess, sys
 
 import pytest, torch
 
-RESULTS = Path(__file__).parent/"results"/"dact.json"
 VOLUME = """
 import json, resource, time, numpy as np, torch
 from mrbook.methods.dact import DACT
@@ -18,13 +16,6 @@ a = phantom(3000); low = image(a, Contrast("t2w", 0.2), noise=0.02)[:, :, 18:78]
 tick = time.perf_counter(); out = DACT.pretrained("t2w").translate_volume(Volume(low, a.affine))
 print(json.dumps(dict(seconds=time.perf_counter() - tick, slices=low.shape[2], peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, threads=torch.get_num_threads())))
 """
-
-
-def note(**values):
-    "Merge values into the results file, by way of a temporary one."
-    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part"); part.write_text(json.dumps(old | values, indent=1) + "\n"); part.replace(RESULTS)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +29,7 @@ def problem():
     return prior, anchors[0], y.contiguous(), bench.operator, bench.subject, DACTConfig(), LUTMap
 
 
-def test_overhead_over_the_denoiser(problem):
+def test_overhead_over_the_denoiser(problem, note, in_turns):
     "Total time of DACT over the same 50 denoiser calls alone, in turns, median of the ratios."
     from mrbook.methods.dact import restore
     prior, anchor, y, operator, subject, config, LUTMap = problem
@@ -49,16 +40,12 @@ def test_overhead_over_the_denoiser(problem):
             for t in calls: prior.predict_x0(x, t, label)
     def ours(**options):
         restore(prior, y, operator, LUTMap(y, config, anchor, operator, subject), (96, 96), config, label, torch.Generator().manual_seed(0))
-    floor(); ours(); ratios, seconds = [], []
-    for _ in range(5):
-        a = time.perf_counter(); floor(); b = time.perf_counter(); ours(); c = time.perf_counter()
-        ratios.append((c - b) / (b - a)); seconds.append(c - b)
-    ratio = sorted(ratios)[2]
-    note(overhead=dict(ratio_to_50_denoiser_calls=round(ratio, 3), all=[round(r, 3) for r in ratios], seconds=round(sorted(seconds)[2], 2), batch=len(y), size=[96, 96], threads=torch.get_num_threads()))
-    assert ratio <= 1.5, ratios
+    ratio, all, seconds = in_turns(floor, ours)
+    note(overhead=dict(ratio_to_50_denoiser_calls=round(ratio, 3), all=all, seconds=round(seconds, 2), batch=len(y), size=[96, 96], threads=torch.get_num_threads()))
+    assert ratio <= 1.5, all
 
 
-def test_volume_of_sixty_slices():
+def test_volume_of_sixty_slices(note):
     "A whole scan at 2 mm in its own process: time and peak memory."
     run = subprocess.run([sys.executable, "-c", VOLUME], capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")})
     found = json.loads(run.stdout.splitlines()[-1])

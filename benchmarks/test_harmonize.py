@@ -2,31 +2,11 @@
 
     python -m pytest benchmarks/test_harmonize.py -q        writes benchmarks/results/harmonize.json
 """
-import json, time
-from pathlib import Path
+import time
 
 import numpy as np, pytest, torch
 
-RESULTS = Path(__file__).parent/"results"/"harmonize.json"
-
-
-def note(**values):
-    "Merge values into the results file, by way of a temporary one."
-    old = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.parent.mkdir(exist_ok=True)
-    part = RESULTS.with_suffix(".part"); part.write_text(json.dumps(old | values, indent=1) + "\n"); part.replace(RESULTS)
-
-
-def in_turns(floor, ours, rounds=5):
-    "Median of the ratios ours / floor, all of them, and the median seconds of ours."
-    floor(); ours(); ratios, seconds = [], []
-    for _ in range(rounds):
-        a = time.perf_counter(); floor(); b = time.perf_counter(); ours(); c = time.perf_counter()
-        ratios.append((c - b) / (b - a)); seconds.append(c - b)
-    return sorted(ratios)[rounds // 2], [round(r, 3) for r in ratios], sorted(seconds)[rounds // 2]
-
-
-def test_overhead_over_the_network():
+def test_overhead_over_the_network(note, in_turns):
     "25 DDIM steps with the scan's table over the same 25 calls of the U-Net, 16 sagittal slices of 112 x 112."
     from mrbook.methods.harmonize import harmonize, load_harmonizer
     model = load_harmonizer(); x = 0.3 + 0.5 * torch.rand(16, 1, 112, 112, generator=torch.Generator().manual_seed(0))
@@ -39,7 +19,7 @@ def test_overhead_over_the_network():
     assert ratio <= 1.3, all
 
 
-def test_rigid_registration_beside_ants():
+def test_rigid_registration_beside_ants(note):
     "Time and error of a known move, ours and ANTsPy's, on the same 2 mm brain."
     ants = pytest.importorskip("ants", reason="pip install antspyx to compare")
     from mrbook.mri.phantom import image, phantom

@@ -46,3 +46,23 @@ def test_train_then_synthesize(folder, capsys, monkeypatch):
     source, drawn = nib.load("0_source.nii.gz"), nib.load("drawn.nii.gz")
     assert np.array_equal(source.affine, drawn.affine) and drawn.shape == source.shape and np.isfinite(drawn.get_fdata()).all()
     assert json.loads((folder / "drawn.json").read_text())["to"] == "t2w"
+
+
+def test_shipped_networks_draw(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    for to in ("t2w", "flair"):
+        assert cli.main(["synthesize", "0_source.nii.gz", f"shipped_{to}.nii.gz", "--to", to, "--device", "cpu"]) == 0
+    source, t2w, flair = (nib.load(f"{n}.nii.gz").get_fdata() for n in ("0_source", "shipped_t2w", "shipped_flair"))
+    brain = source > 0
+    assert not t2w[~brain].any() and not flair[~brain].any() and t2w[brain].std() > 0.05 and flair[brain].std() > 0.03
+    dark, bright = np.quantile(source[brain], (0.05, 0.8)) # CSF and white matter of T1w
+    csf, wm = brain & (source < dark), brain & (source > bright)
+    assert t2w[csf].mean() > t2w[wm].mean() and flair[csf].mean() < flair[wm].mean(), "fluid is bright in T2w and dark in FLAIR"
+
+
+def test_a_head_is_noted(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    affine = np.diag([4., 4, 4, 1]); grid = sum(g**2 for g in np.ogrid[-24:24, -24:24, -24:24])
+    nib.save(nib.Nifti1Image((np.exp(-grid / 300) * (grid < 22**2)).astype(np.float32), affine), "head.nii.gz")
+    assert cli.main(["synthesize", "head.nii.gz", "head_out.nii.gz", "--to", "flair", "--device", "cpu"]) == 0
+    assert "strip it first" in capsys.readouterr().out

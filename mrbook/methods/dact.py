@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HEAD_RIM', 'foreground', 'shrink', 'estimate_noise', 'remove_noise_floor', 'DACTConfig', 'ContrastMap', 'pool',
            'compose', 'solve_lut', 'ground', 'HistogramMatch', 'LUTMap', 'conjugate_gradient', 'data_step',
-           'update_weight', 'adam_step', 'restore', 'DACT', 'has_head', 'enhance_file', 'flicker']
+           'update_weight', 'adam_step', 'restore', 'DACT', 'enhance_file', 'flicker']
 
-# %% ../../nbs/methods/11_dact.ipynb #d8dbddf9
+# %% ../../nbs/methods/11_dact.ipynb #bc02df8d
 import copy, hashlib, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from .. import __version__
 from .translator import Translator
 from ..mri.low_field import Identity, InPlane
 from ..mri.physics import rician
-from ..mri.volumes import Volume, brain_mask, canonical, check_output, check_resolution, read_volume, voxel_sizes, write_volume
+from ..mri.preprocess import has_head
+from ..mri.volumes import Volume, check_output, check_resolution, read_volume, voxel_sizes, write_volume
 from ..training import write_atomic
 
 # %% ../../nbs/methods/11_dact.ipynb #7082f36b
@@ -386,15 +387,7 @@ class DACT(Translator):
             out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], generator))
         return torch.cat(out)
 
-# %% ../../nbs/methods/11_dact.ipynb #6d08eb79
-def has_head(
-    volume:Volume, # any orientation
-)->bool: # True when skull and scalp seem to be in the picture
-    "A brain is less than 150 mm wide, a head is more: judged on the widest axial slice of the foreground."
-    ras = canonical(volume)[0]; mask = brain_mask(ras)
-    width = mask.any((1, 2)).sum() * voxel_sizes(ras.affine)[0]
-    return bool(width > 150)
-
+# %% ../../nbs/methods/11_dact.ipynb #f80d81e3
 def enhance_file(
     source:str|Path, # low-field NIfTI file
     target:str|Path, # where the enhanced NIfTI goes

@@ -7,9 +7,9 @@ __all__ = ['HARMONIZE_PRESETS', 'LEVELS', 'FOREGROUND', 'HARMONIZE_TEMPERATURE',
            'HarmonizeConfig', 'harmonize_label', 'Beside', 'quantile_function', 'match_quantiles', 'Harmonizer',
            'build_harmonizer', 'harmonize', 'sagittal', 'unsagittal', 'cohort_quantiles', 'PairSlices', 'pair_slices',
            'pair_batches', 'pair_validation', 'train_harmonizer', 'HarmonizeTranslator', 'translate_scan',
-           'looks_stripped', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
+           'load_harmonizer', 'harmonize_file', 'train_on_folder']
 
-# %% ../../nbs/methods/50_harmonize.ipynb #04c88a19
+# %% ../../nbs/methods/50_harmonize.ipynb #82e1d963
 import hashlib, json, math, time
 import numpy as np, torch
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +19,7 @@ from tqdm import tqdm
 import mrbook
 from ..generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample, draw, fast_precision, to_image, to_network
 from .translator import Translator
+from ..mri.preprocess import looks_stripped
 from ..mri.scanners import SCANNERS, load_travellers, prepare, scanner
 from ..mri.volumes import Volume, VolumeError, canonical, read_volume, resample, resample_like, voxel_sizes, write_volume
 from ..nets.unet import UNet, UNetConfig
@@ -335,14 +336,7 @@ def translate_scan(
     give = lambda x: volume.replace(data=undo(ras.replace(data=x.astype(np.float32))).data)
     return give(new), None if sd is None else give(np.clip(back(sd), 0, None))
 
-# %% ../../nbs/methods/50_harmonize.ipynb #447f596e
-def looks_stripped(
-    volume:Volume,
-)->bool: # True where the background is exactly 0
-    "Whether the skull has been removed: more than a fifth of the voxels are exactly 0, and what is left is no wider than a brain."
-    from mrbook.methods.dact import has_head
-    return bool((volume.data == 0).mean() > 0.2 and not has_head(volume))
-
+# %% ../../nbs/methods/50_harmonize.ipynb #1212cec0
 HARMONIZER, _HARMONIZERS = "harmonize/small", {}
 
 def load_harmonizer(
