@@ -530,25 +530,31 @@ def train_fgsb(
     from mrbook.methods.fgsb_own import train_on_pairs
     _trained(train_on_pairs(pairs, output, to, preset, prior, **options), output)
 
-# %% ../nbs/cli.ipynb #528d9fb5
+# %% ../nbs/cli.ipynb #a237d03e
 @app.command()
 def synthesize(
     input: Annotated[Path, typer.Argument(metavar="IN", help="A skull-stripped T1w NIfTI image, .nii or .nii.gz.", show_default=False)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the drawn image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
     to: Annotated[str, typer.Option(help="The contrast to draw.", metavar="flair|t2w", show_default=False, autocompletion=complete(("flair", "t2w")))],
-    weights: Annotated[Path, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train fgsb.", show_default=False)],
+    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train fgsb; none: the package's.", show_default=False)]=None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]="auto",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT and its .json if they exist.")]=False,
 ):
-    """Draw a missing contrast from a T1w scan (FGSB), with weights that you trained.
+    """Draw a missing contrast from a skull-stripped T1w scan (FGSB).
+
+    The package's networks have seen synthetic brains only; a few pairs of your own scanner go a long way: see [bold]mrbook train fgsb[/bold].
 
     What T1w does not show is guessed: a lesion that is missing in the drawn image is no proof of health.
 
-    [bold]Example[/bold]: mrbook synthesize t1.nii.gz flair.nii.gz --to flair --weights my-flair
+    [bold]Examples[/bold]
+
+    mrbook synthesize t1.nii.gz flair.nii.gz --to flair
+
+    mrbook synthesize t1.nii.gz flair.nii.gz --to flair --weights my-flair
     """
     _choose(to, SYNTHESIS, "target contrast"); _check_device_name(device)
     if not input.is_file(): raise ValueError(f"there is no file {input}")
-    if not (weights/"manifest.json").is_file(): raise ValueError(f"{weights} holds no weights: train some with mrbook train fgsb -o {weights}")
+    if weights is not None and not (weights/"manifest.json").is_file(): raise ValueError(f"{weights} holds no weights: train some with mrbook train fgsb -o {weights}")
     check_output(output, input, force)
     set_threads(); device = resolve_device(device)
     from mrbook.methods.fgsb import synthesize_file

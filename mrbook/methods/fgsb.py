@@ -7,7 +7,7 @@ __all__ = ['ANCHORS', 'PRIORS', 'FGSB_PRESETS', 'FGSB_TARGETS', 'FGSBConfig', 'R
            'FGSBPlayers', 'FGSBGame', 'fgsb_slices', 'check_slices', 'fgsb_batches', 'slice_scores', 'train_paired',
            'train_fgsb', 'FGSB', 'build_fgsb', 'load_fgsb', 'synthesize_file']
 
-# %% ../../nbs/methods/30_fgsb.ipynb #7194cd0a
+# %% ../../nbs/methods/30_fgsb.ipynb #382ca45a
 import hashlib, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,13 +24,14 @@ from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import fast_precision, to_image, to_network
 from .match import Game, play, start_game
 from .translator import Translator
+from ..mri.preprocess import looks_stripped
 from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import check_output, percentile_window, read_volume, voxel_sizes, write_volume
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator, SelfSupervisedDiscriminator, self_supervised_loss
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ..training import Run, write_atomic
 
-# %% ../../nbs/methods/30_fgsb.ipynb #8b5003e6
+# %% ../../nbs/methods/30_fgsb.ipynb #86f1673e
 ANCHORS = ("source", "target", "self")
 PRIORS = ("none", "mask", "threshold")
 
@@ -63,7 +64,7 @@ class FGSBConfig:
     def __post_init__(self):
         for name, known in dict(anchor=ANCHORS, prior=PRIORS, game=GAMES, spread=("mask", "image")).items():
             if getattr(self, name) not in known: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
-        if self.identity_every < 1: raise ValueError(f"identity_every={self.identity_every}: at least 1")
+        if self.identity_every < 1 or self.walk_from < 0: raise ValueError(f"identity_every={self.identity_every}, walk_from={self.walk_from}: at least 1 and 0")
         BridgeSchedule(self.nfe, self.tau, self.alpha)
 
     @classmethod
@@ -262,7 +263,7 @@ def fgsb_batches(
         return to_network(one[0]), to_network(one[1]), one[2], to_network(other), step
     return batch
 
-# %% ../../nbs/methods/30_fgsb.ipynb #f2375c64
+# %% ../../nbs/methods/30_fgsb.ipynb #1d458522
 def slice_scores(
     data:tuple|None, # source and target (N, 1, H, W) in [0, 1] of other subjects
     batch:int=16, # slices at a time
@@ -293,7 +294,7 @@ def train_paired(
 )->Run:
     "Train a game on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     size = batch_size or (1 if paper else 4)
-    defaults = dict(ema=0.) if paper else dict(lr=2e-3, decay="none", ema=.998, precision=fast_precision(options.get("device") or "cpu"))
+    defaults = dict(ema=0.) if paper else dict(lr=2e-3 * (16 / config.net.channels)**.5, decay="none", ema=.998, precision=fast_precision(options.get("device") or "cpu"))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 200 * math.ceil(len(data[0]) / size)
     return play(start_game(lambda: game(config), options.get("seed", 0)), fgsb_batches(data, size, multiple), folder, slice_scores(validation), **(defaults | options | dict(batch_size=size)))
 
@@ -356,7 +357,7 @@ def load_fgsb(
     refiner.precision = fast_precision(device) if precision is None else precision
     return refiner
 
-# %% ../../nbs/methods/30_fgsb.ipynb #df6c0f48
+# %% ../../nbs/methods/30_fgsb.ipynb #3a87cd42
 def synthesize_file(
     source:str|Path, # T1w NIfTI file, skull-stripped
     target:str|Path, # where the result goes
@@ -374,10 +375,11 @@ def synthesize_file(
     tick = time.perf_counter()
     method = FGSB.pretrained(to, device, folder, steps=steps, progress=progress)
     result = method.translate_volume(volume)
-    stripped = bool((volume.data == 0).mean() > 0.2)
+    stripped, notes = looks_stripped(volume), list(volume.notes)
+    if not stripped: notes.append("the skull seems to be in the picture: the networks know stripped brains only, so strip it first")
     if stripped: result = result.replace(data=np.where(volume.data > 0, result.data, 0).astype(np.float32))
     facts = dict(tool="mrbook synthesize", version=mrbook.__version__, source=str(source), sha256=hashlib.sha256(Path(source).read_bytes()).hexdigest(), method="FGSB (Yang et al. 2025)",
-        to=to, calls=method.steps, config=asdict(method.refiner.config), device=device, skull_stripped=stripped, voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=list(volume.notes),
+        to=to, calls=method.steps, config=asdict(method.refiner.config), device=device, skull_stripped=stripped, voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=notes,
         weights=manifest(folder)[FGSB_TARGETS[to]]["sha256"], seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. The network was trained on synthetic brains without skull; what the source does not show, such as small or faint lesions, is guessed.")
     write_volume(result, target)

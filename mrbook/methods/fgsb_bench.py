@@ -41,13 +41,15 @@ def subject(
     brain, labels, *_ = task_slices([maps], **options)
     return Subject(pair.id, source, target, brain > 0.5, lesions > 0.5, labels.round().byte())
 
-# %% ../../nbs/methods/32_fgsb_bench.ipynb #e8a68365
+# %% ../../nbs/methods/32_fgsb_bench.ipynb #2deaac05
 def image_scores(
     made:Tensor, # (n, 1, h, w) in [0, 1]
     person:Subject, # same shape
+    cut:bool=True, # set the answer to 0 outside the brain first
 )->dict: # 'psnr', 'ssim', 'nrmse' over whole slices; with '_brain' inside the brain
     "Mean over the slices of a subject (FGSB, section 4.2)."
     if made.shape != person.target.shape: raise ValueError(f"{person.id}: the answer is {tuple(made.shape)}, the target {tuple(person.target.shape)}")
+    if cut: made = torch.where(person.brain, made, 0)
     mean = lambda f, mask: float(torch.as_tensor(f(made, person.target, mask=mask)).double().mean())
     return {name + suffix: mean(f, mask) for suffix, mask in (("", None), ("_brain", person.brain)) for name, f in (("psnr", psnr), ("ssim", ssim), ("nrmse", nrmse))}
 
@@ -98,7 +100,7 @@ def compare(
             rows.append(dict(method=name, subject=person.id) | image_scores(made, person) | (lesion_scores(made, person) if lesions else {}))
     return rows
 
-# %% ../../nbs/methods/32_fgsb_bench.ipynb #13ba1908
+# %% ../../nbs/methods/32_fgsb_bench.ipynb #511218be
 PAPER_TABLE6 = {"pix2pix": (14.123, 51.99), "SynDiff": (67.461, 147.36), "MT-Net": (139.24, 258.69), "FGSB": (21.12, 76.8)} # M parameters, 'GFLOPs'
 
 def macs(
@@ -118,7 +120,7 @@ def complexity(
     maps = fgsb.refiner.maps(x); places = [torch.zeros(1, min(fgsb.config.patches, m[0, 0].numel()), dtype=torch.long, device="meta") for m in maps]
     one = lambda: fgsb.refiner.net(x, 0, condition=x if fgsb.config.beside else None)
     calls = [("FGSB", "generator, one call", fgsb.refiner, one), ("FGSB", f"generator, {fgsb.config.nfe} calls", fgsb.refiner, lambda: [one() for _ in range(fgsb.config.nfe)]),
-        ("FGSB", "discriminator with decoders", fgsb.judge, lambda: fgsb.judge(x, 0, decode=True, generator=rng)), ("FGSB", "energy network", fgsb.energy, lambda: fgsb.energy(x, x, 0)),
+        ("FGSB", "discriminator with decoders", fgsb.judge, lambda: fgsb.opinion(x, x, 0, decode=True, generator=rng)), ("FGSB", "energy network", fgsb.energy, lambda: fgsb.energy(x, x, 0)),
         ("FGSB", "projection heads", fgsb.contrast, lambda: fgsb.contrast.heads(maps, places)), ("pix2pix", "generator", pix2pix.refiner, lambda: pix2pix.refiner.net(x)),
         ("pix2pix", "discriminator", pix2pix.judge, lambda: pix2pix.judge(x, 0, x)), ("L1", "U-Net", l1.refiner, lambda: l1.refiner.net(x, x.new_zeros(1)))]
     return [dict(method=m, network=n, params=sum(p.numel() for p in net.parameters()) / 1e6, gmac=macs(call)) for m, n, net, call in calls]

@@ -41,12 +41,12 @@ class RunPlan:
     @property
     def config(self): return METHODS[self.method][0].preset(self.preset, **(dict(self.changes) | ({} if self.walk_from is None else dict(walk_from=self.walk_from))))
 
-# %% ../../nbs/methods/34_fgsb_runs.ipynb #cf900183
+# %% ../../nbs/methods/34_fgsb_runs.ipynb #885122e2
 SIZES = (2, 5, 10, 25)
 
 def _study_plans():
     plan, prior, short = RunPlan, (("prior", "threshold"),), dict(steps=600)
-    ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("information", 0.),), (("nce", 0.),), (("identity", 0.),), (("beside", False),)]
+    ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("beside", False),)]
     seeds = [((("self_supervised", False),), s) for s in (0, 1, 2)] + [((), s) for s in (1, 2)]
     half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, walk_from=200, **short)
     return {
@@ -81,7 +81,7 @@ def run_slices(
     people = [_subject_slices(task, first + i, spacing, size, cache) for i in range(n)]
     return tuple(torch.from_numpy(np.concatenate([p[k] for p in people])).float() for k in ("source", "target", "lesions"))
 
-# %% ../../nbs/methods/34_fgsb_runs.ipynb #c93e02e5
+# %% ../../nbs/methods/34_fgsb_runs.ipynb #649719dc
 def train_plan(
     plan:RunPlan,
     folder:str|Path, # a folder of this name is made in it
@@ -109,7 +109,7 @@ def ship_plans(
         runs[plan.name] = dict(method=plan.method, task=plan.task, subjects=plan.subjects, seed=plan.seed, steps=plan.steps, best_step=facts["step"], validation=facts["validation"], config=asdict(plan.config),
             minutes=round(max(l.get("minutes", 0.) for l in lines), 2))
     minutes = sum(r["minutes"] for r in runs.values())
-    row = dict(what=f"{len(runs)} networks of the FGSB studies", preset=", ".join(sorted({p.preset for p in (plans or STUDY_PLANS[weights])})), command=f"[train_plan(p, 'runs/fgsb') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/fgsb')", seed=0,
+    row = dict(what=f"{len(runs)} networks of the FGSB studies", preset=", ".join(sorted({p.preset for p in (plans or STUDY_PLANS[weights])})), command=f"from mrbook.methods.fgsb_runs import *; [train_plan(p, 'runs/{weights}') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/{weights}')", seed=0,
         data="phantom subjects 5000 and on, validated on 5500 to 5503", device="one CPU core, bf16", minutes=round(minutes, 1), metric=dict(name="mean validation error of its networks", value=float(np.mean([r["validation"] for r in runs.values()])))) | (row or {})
     return save_pretrained(weights, tensors, dict(runs=runs), row, folder=None if folder is None else Path(folder))
 
