@@ -7,7 +7,7 @@ __all__ = ['PAPER_SPLIT', 'WEIGHTINGS', 'SWOOP', 'FIRST', 'SITES', 'Portable', '
            'book_grid', 'interpolate', 'Person', 'windowed', 'phantom_person', 'unpaired_cohort', 'heights',
            'person_slices', 'heap', 'Found', 'find_zenodo', 'find_ixi', 'brain_of', 'load_person', 'load_people']
 
-# %% ../../nbs/mri/13_unpaired.ipynb #46311cfc
+# %% ../../nbs/mri/13_unpaired.ipynb #8e2b60bc
 import re, warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from .low_field import InPlane, ThroughPlane, along, cubic_rows, nearest
 from .pairs import foreground
 from .phantom import Anatomy, _coarse_noise, axial, image, phantom, reference_signal, signal_map
 from .physics import Contrast, Sequence, rician
+from .preprocess import looks_stripped
 from .rigid import register_rigid
 from .synthesis_tasks import SIZE
 from .volumes import Volume, VolumeError, VolumeWarning, canonical, fit_size, percentile_window, read_volume, resample_like
@@ -63,7 +64,7 @@ def acquired(
     affine[:3, 3] = (volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1])[:3] - affine[:3, :3] @ (np.array(x.shape) - 1) / 2
     return volume.replace(data=x.numpy(), affine=affine)
 
-# %% ../../nbs/mri/13_unpaired.ipynb #dff9a975
+# %% ../../nbs/mri/13_unpaired.ipynb #a582ca68
 def motion(
     data:np.ndarray, # (X, Y, Z), >= 0
     shifts:np.ndarray, # (Y, 2): where the head is along X and Y while each line is taken, voxels; from the lowest to the highest frequency
@@ -75,6 +76,7 @@ def motion(
     k = np.fft.fft2(data, axes=(0, 1)) * np.exp(-2j * np.pi * phase)[..., None]
     return np.abs(np.fft.ifft2(k, axes=(0, 1))).astype(np.float32)
 
+# %% ../../nbs/mri/13_unpaired.ipynb #2d2253d3
 def track(
     lines:int, # of k-space
     moves:int, # at most so many
@@ -104,7 +106,7 @@ def portable_scan(
     noisy = rician(torch.from_numpy(scan.data), scanner.noise[k], torch.Generator().manual_seed(int(rng.integers(2**31))))
     return scan.replace(data=noisy.numpy())
 
-# %% ../../nbs/mri/13_unpaired.ipynb #3870b4c6
+# %% ../../nbs/mri/13_unpaired.ipynb #b7b26c77
 def book_grid(
     centre:tuple=(0., -16., 5.), # mm, world; default: that of all phantoms
     spacing:float=2., # mm
@@ -116,6 +118,7 @@ def book_grid(
     affine[:3, 3] = np.array(centre) - spacing * (np.array(shape) - 1) / 2
     return Volume(np.zeros(shape, np.float32), affine)
 
+# %% ../../nbs/mri/13_unpaired.ipynb #7b86474a
 def interpolate(
     scan:Volume, # 64 mT, thick slices, any orientation
     grid:Volume, # whose shape and affine are wanted
@@ -143,7 +146,7 @@ class Person:
     def spacing(self): return next(iter({**self.low, **self.high}.values())).spacing[0] # mm, isotropic
     def __repr__(self): return f"Person {self.id}, 64 mT: {' '.join(self.low) or 'none'}, 3 T: {' '.join(self.high) or 'none'}, {self.spacing:g} mm"
 
-# %% ../../nbs/mri/13_unpaired.ipynb #dcff4da1
+# %% ../../nbs/mri/13_unpaired.ipynb #5b0d3a39
 def windowed(
     scan:Volume, # 64 mT, on the book's grid
     brain:np.ndarray, # bool, same shape
@@ -152,6 +155,7 @@ def windowed(
     data = np.where(brain, scan.data, 0).astype(np.float32)
     return scan.replace(data=percentile_window(data)[0])
 
+# %% ../../nbs/mri/13_unpaired.ipynb #1dc54357
 def phantom_person(
     seed:int, # phantom subject; same seed, same person
     low:bool=True, # scan at 64 mT
@@ -188,7 +192,7 @@ def unpaired_cohort(
     sides = dict(low=part != "target", high=part != "source")
     return list(Parallel(workers)(delayed(phantom_person)(first + i, **sides, **options) for i in range(n)))
 
-# %% ../../nbs/mri/13_unpaired.ipynb #6c6c470c
+# %% ../../nbs/mri/13_unpaired.ipynb #f2438913
 def heights(
     person:Person,
     per_subject:int|None=None, # evenly spread over the brain; None: all
@@ -199,6 +203,7 @@ def heights(
     if len(z) == 0: raise ValueError(f"no slice of {person.id} shows {min_area:.0f} mm^2 of brain: check its mask, or lower min_area")
     return z[np.round(np.linspace(0, len(z) - 1, per_subject + 2)[1:-1]).astype(int)] if per_subject else z
 
+# %% ../../nbs/mri/13_unpaired.ipynb #e368fed1
 def person_slices(
     person:Person,
     what:str, # 'low', 'high': scans; 'brain', 'truth', 'labels': maps
@@ -217,6 +222,7 @@ def person_slices(
     if cut > 0.001 * person.brain.sum(): raise ValueError(f"slices of {size[0]} x {size[1]} cut {int(cut)} voxels off the brain of {person.id} ({person.spacing:g} mm): give a larger size or a larger spacing")
     return torch.stack([fit_size(torch.from_numpy(axial(m.astype(np.float32), z)), size) for m in maps], 1)
 
+# %% ../../nbs/mri/13_unpaired.ipynb #f712289c
 def heap(
     people:list, # of `Person`
     side:str, # 'low' or 'high'
@@ -227,7 +233,7 @@ def heap(
     if not people: raise ValueError("there are no people to take slices of")
     return torch.cat([person_slices(p, side, weightings, **options) for p in people])
 
-# %% ../../nbs/mri/13_unpaired.ipynb #2d629cb7
+# %% ../../nbs/mri/13_unpaired.ipynb #7011e1cf
 @dataclass(frozen=True)
 class Found:
     "The files of one person."
@@ -235,11 +241,13 @@ class Found:
     low: dict = field(default_factory=dict) # weighting -> path at 64 mT
     high: dict = field(default_factory=dict) # weighting -> path at 3 T
 
+# %% ../../nbs/mri/13_unpaired.ipynb #6903d762
 def _folder(root):
     root = Path(root).expanduser()
     if not root.is_dir(): raise VolumeError(f"{root} is not a folder: give the folder that the archive was unpacked to")
     return root
 
+# %% ../../nbs/mri/13_unpaired.ipynb #6943a85e
 def _complete(people, weightings, root): # people with every contrast on a side; says who is left out
     whole = lambda side: side if all(w in side for w in weightings) else {}
     kept = [Found(f.id, whole(f.low), whole(f.high)) for f in people]
@@ -249,12 +257,13 @@ def _complete(people, weightings, root): # people with every contrast on a side;
     if not kept: raise VolumeError(f"nobody in {root} has {' and '.join(weightings)}: ask for one contrast with weightings=, or look at the folder")
     return kept
 
-# %% ../../nbs/mri/13_unpaired.ipynb #828f77b1
+# %% ../../nbs/mri/13_unpaired.ipynb #61b347b5
 def _first_scan(folder, weighting): # first run of the first session, high resolution before low
     tail = re.compile(rf"_{weighting[:2].upper()}w\.nii(\.gz)?$")
     files = [f for f in folder.rglob("*.nii*") if tail.search(f.name) and "localizer" not in f.name.lower()] if folder.is_dir() else []
     return min(files, key=lambda f: ("highres" not in f.name, str(f)), default=None)
 
+# %% ../../nbs/mri/13_unpaired.ipynb #76ce1e49
 def find_zenodo(
     root:str|Path, # folder that holds Data, or '64mT data' and '3T data', or folders sub-*
     weightings:tuple=WEIGHTINGS, # that every person must have on a side for that side to count
@@ -285,7 +294,7 @@ def find_ixi(
     if not people: raise VolumeError(f"{root} holds no scan of {site}: names look like IXI012-{site}-1211-T1.nii.gz")
     return _complete([Found(i, {}, paths) for i, paths in sorted(people.items())], weightings, root)
 
-# %% ../../nbs/mri/13_unpaired.ipynb #f1da111b
+# %% ../../nbs/mri/13_unpaired.ipynb #f40470d2
 def brain_of(
     path:Path, # of the scan; a file beside it that begins alike and says 'mask' is taken
     scan:Volume, # as read, any orientation
@@ -296,7 +305,7 @@ def brain_of(
     beside = sorted(f for f in path.parent.glob(f"{stem}*mask*.nii*"))
     if brain is not None: mask = np.asarray(brain(scan), bool)
     elif beside: mask = resample_like(read_volume(beside[0]), scan, 0).data > 0.5
-    elif (scan.data == 0).mean() > 0.4: mask = foreground(scan)
+    elif looks_stripped(scan): mask = foreground(scan)
     else: raise VolumeError(f"{path.name} is not skull-stripped and no {stem}_mask.nii.gz lies beside it: strip it first (HD-BET and SynthStrip write such masks), or pass brain=, a function from Volume to mask")
     if mask.shape != scan.shape: raise VolumeError(f"the mask of {path.name} has shape {mask.shape}, the scan {scan.shape}")
     ml = mask.sum() * np.prod(scan.spacing) / 1000
@@ -316,7 +325,7 @@ def _read_side(paths, brain, register): # scans in the world of the T1w, its mas
         if w != first and register: scans[w] = scans[w].replace(affine=_onto(scans[w], bare))
     return scans | {first: bare}, bare.replace(data=mask.astype(np.float32)), first
 
-# %% ../../nbs/mri/13_unpaired.ipynb #d180d440
+# %% ../../nbs/mri/13_unpaired.ipynb #5a46abd4
 def load_person(
     found:Found, # from `find_zenodo` or `find_ixi`
     brain:Callable|None=None, # Volume -> mask, see `brain_of`
@@ -337,6 +346,7 @@ def load_person(
         out[side] = {w: windowed(interpolate(at(v), grid), masks[side]) for w, v in scans.items()}
     return Person(found.id, out.get("low", {}), out.get("high", {}), next(iter(masks.values())), masks.get("high"))
 
+# %% ../../nbs/mri/13_unpaired.ipynb #fc2be7a5
 def load_people(
     found:list, # of `Found`
     workers:int=1, # processes
