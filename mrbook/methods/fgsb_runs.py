@@ -41,12 +41,12 @@ class RunPlan:
     @property
     def config(self): return METHODS[self.method][0].preset(self.preset, **(dict(self.changes) | ({} if self.walk_from is None else dict(walk_from=self.walk_from))))
 
-# %% ../../nbs/methods/34_fgsb_runs.ipynb #885122e2
+# %% ../../nbs/methods/34_fgsb_runs.ipynb #29d97715
 SIZES = (2, 5, 10, 25)
 
 def _study_plans():
     plan, prior, short = RunPlan, (("prior", "threshold"),), dict(steps=600)
-    ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("beside", False),)]
+    ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("beside", False),), (("anchor", "target"), ("beside", False))]
     seeds = [((("self_supervised", False),), s) for s in (0, 1, 2)] + [((), s) for s in (1, 2)]
     half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, walk_from=200, **short)
     return {
