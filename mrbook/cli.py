@@ -82,13 +82,14 @@ def check_study(
     if wrong: raise ValueError(f"study {info.name}: {'; '.join(wrong)}")
     return info
 
-# %% ../nbs/cli.ipynb #cebf0956
+# %% ../nbs/cli.ipynb #af130aa8
 @contextmanager
 def strict_papermill():
     "While this is open, a warning of papermill about parameters is an error."
     import logging
     class Strict(logging.Handler):
-        def emit(self, record): raise ValueError(f"papermill: {record.getMessage()}")
+        def emit(self, record):
+            if "arameter" in record.getMessage(): raise ValueError(f"papermill: {record.getMessage()}")
     logger, handler = logging.getLogger("papermill"), Strict(logging.WARNING)
     logger.addHandler(handler)
     try: yield
@@ -113,7 +114,7 @@ def _counting_engine(on_cell):
     papermill_engines.register("mrbook", Counting)
     return "mrbook"
 
-# %% ../nbs/cli.ipynb #3aa97880
+# %% ../nbs/cli.ipynb #5b17b3fa
 def run_study(
     info:StudyInfo, # the study
     work, # folder for the executed notebook and what it writes
@@ -128,6 +129,7 @@ def run_study(
     from mrbook.evaluate.report import load_metrics
     work = Path(work).resolve(); out = work/preset
     shutil.rmtree(out, ignore_errors=True); out.mkdir(parents=True)
+    for socket in work.glob("kernel-ipc-*"): socket.unlink() # of kernels that were killed
     values = dict(preset=preset, device=device, seed=seed, output_dir=str(out))
     with strict_papermill():
         papermill.execute_notebook(info.path, work/f"{preset}.ipynb", values, engine_name=_counting_engine(on_cell), progress_bar=False, cwd=work, execution_timeout=timeout, start_timeout=120)
@@ -136,12 +138,13 @@ def run_study(
     if wrong: raise ValueError(f"metrics.json does not answer the question: {'; '.join(wrong)}")
     return out
 
-# %% ../nbs/cli.ipynb #cb3796ec
+# %% ../nbs/cli.ipynb #1b9b00a3
 def failure_text(
     error:BaseException, # what a study raised
 )->str: # one line, without terminal colours
     "What went wrong in a study, in one line."
     if hasattr(error, "ename"): text = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+    elif type(error).__name__ == "DeadKernelError": text = "the kernel was killed, most often for lack of memory: free some, or run one study at a time with --jobs 1"
     else: text = f"{type(error).__name__}: {error}"
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
     return lines[0] if lines else type(error).__name__
