@@ -7,7 +7,7 @@ __all__ = ['ANCHORS', 'PRIORS', 'FGSB_PRESETS', 'FGSB_TARGETS', 'FGSBConfig', 'R
            'FGSBPlayers', 'FGSBGame', 'fgsb_slices', 'check_slices', 'fgsb_batches', 'slice_scores', 'train_paired',
            'train_fgsb', 'FGSB', 'build_fgsb', 'load_fgsb', 'synthesize_file']
 
-# %% ../../nbs/methods/30_fgsb.ipynb #382ca45a
+# %% ../../nbs/methods/30_fgsb.ipynb #25cb959a
 import hashlib, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..generative.adversarial import GAMES, discriminator_loss, donsker_varadhan
 from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import fast_precision, to_image, to_network
-from .match import Game, play, start_game
+from .match import Game, play, start_game, watch_pairs
 from .translator import Translator
 from ..mri.preprocess import looks_stripped
 from ..mri.synthesis_tasks import task_slices
@@ -263,7 +263,7 @@ def fgsb_batches(
         return to_network(one[0]), to_network(one[1]), one[2], to_network(other), step
     return batch
 
-# %% ../../nbs/methods/30_fgsb.ipynb #1d458522
+# %% ../../nbs/methods/30_fgsb.ipynb #0d591cf4
 def slice_scores(
     data:tuple|None, # source and target (N, 1, H, W) in [0, 1] of other subjects
     batch:int=16, # slices at a time
@@ -271,15 +271,7 @@ def slice_scores(
 ): # function refiner -> {'validation': mean absolute error, 'psnr': dB in the foreground}; None without data
     "What is watched during training."
     if data is None: return None
-    source, target, _ = check_slices(data)
-    keep = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long(); source, target = source[keep], target[keep]
-    @torch.no_grad()
-    def scores(refiner):
-        device = next(refiner.parameters()).device
-        made = torch.cat([to_image(refiner(to_network(x.to(device)))).cpu() for x in source.split(batch)])
-        inside = (target > 0).float(); error = ((made - target).square() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-        return dict(validation=float((made - target).abs().mean()), psnr=float(-10 * error.clamp(min=1e-10).log10().mean()))
-    return scores
+    return watch_pairs(*check_slices(data)[:2], batch, most)
 
 def train_paired(
     game, # class of the game: `FGSBGame` or a baseline's
