@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER_TABLE6', 'PAPER_METHODS', 'PAPER_TABLE1', 'PAPER_TABLE2', 'PAPER_TABLE3', 'PAPER_TABLE4', 'PAPER_TABLE5',
            'volume_scores', 'registration_scores', 'compare', 'Embedding', 'embed', 'nearness', 'Alive', 'peak_memory',
-           'complexity', 'Score']
+           'complexity', 'network_costs', 'Score']
 
 # %% ../../nbs/methods/42_ot_bench.ipynb #0028b7bf
 import time, weakref
@@ -47,7 +47,7 @@ def registration_scores(
     left, before = (registration_error(d, person.moved)[inside] for d in (displacement, torch.zeros_like(displacement)))
     return dict(before_px=float(before.median()), error_px=float(left.median()), error_px95=float(left.quantile(.95)), error_mm=float(left.median()) * person.spacing, folds=int(folds(displacement).sum()))
 
-# %% ../../nbs/methods/42_ot_bench.ipynb #c612c71f
+# %% ../../nbs/methods/42_ot_bench.ipynb #19049013
 def compare(
     methods:dict, # name -> `Reconstructor`
     people:list, # of `PairedScan`
@@ -64,6 +64,7 @@ def compare(
             out = method.details(*args) if hasattr(method, "details") else None
             made = method.reconstruct(*args) if out is None else out.magnitude
             row = dict(method=name, subject=person.id, pattern=pattern, rate=rate, seconds=time.perf_counter() - start) | volume_scores(made, truth)
+            row["ssim_brain"] = float(ssim(made.double(), truth.double(), data_range=1., window="uniform", mask=person.brain).mean()) if person.brain.flatten(1).any(1).all() else None
             rows.append(row | (registration_scores(out.displacement, person) if getattr(out, "displacement", None) is not None else {}))
     return rows
 
@@ -129,14 +130,21 @@ def _parts(game): # (network, module, used to reconstruct) of a game
     if isinstance(game, SANGame): return [("R", r.net, True), ("T", r.registration, True), ("G", game.generator, False), ("D", game.judge, False)]
     return [("R", r.net, True)]
 
-# %% ../../nbs/methods/42_ot_bench.ipynb #0c81e132
+# %% ../../nbs/methods/42_ot_bench.ipynb #bde74904
 def complexity(
     preset:str="paper", # of all methods
     size:tuple[int, int]=(320, 320), # of a slice
     coils:int=1, # of the T2w scan
 )->list[dict]: # one row per network and sum: 'method', 'network', 'params' in millions, 'gmac' and 'mib' of one slice
     "Parameters, multiply-adds and memory of every network (OT paper, table VI)."
-    games = {"OT": lambda: OTGame(OTReconConfig.preset(preset)), "SAN": lambda: SANGame(SANConfig.preset(preset)), "VarNet": lambda: VarNetGame(VarNetRunConfig.preset(preset))}
+    return network_costs({"OT": lambda: OTGame(OTReconConfig.preset(preset)), "SAN": lambda: SANGame(SANConfig.preset(preset)), "VarNet": lambda: VarNetGame(VarNetRunConfig.preset(preset))}, size, coils)
+
+def network_costs(
+    games:dict, # name -> function without arguments that builds a game
+    size:tuple[int, int]=(320, 320), # of a slice
+    coils:int=1, # of the T2w scan
+)->list[dict]: # one row per network and sum, as `complexity`
+    "Parameters, multiply-adds and memory of any games."
     rows = []
     for name, build in games.items():
         with torch.device("meta"): game = build().eval()

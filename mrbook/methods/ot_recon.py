@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['FIRST', 'PAPER_SIZE', 'GUIDES', 'OT_PRESETS', 'OT_WEIGHTS', 'ScanConfig', 'draw_misalignment', 'Acquisition',
-           'acquire', 'ot_slices', 'PairedScan', 'ot_subject', 'ot_cohort', 'ot_pool', 'OTReconConfig', 'parse_config',
-           'Joint', 'magnitude', 'OTNet', 'reconstruction_error', 'critic_loss', 'frozen', 'OTGame', 'check_pool',
-           'draw_masks', 'ot_batches', 'recon_scores', 'train_recon', 'train_ot', 'triangle', 'check_aux',
-           'reconstruct_slices', 'Reconstructor', 'OTRecon', 'build_ot', 'load_ot', 'parameter_counts']
+           'acquire', 'ot_slices', 'PairedScan', 'ot_subject', 'ot_cohort', 'ot_pool', 'rates_of', 'check_masks',
+           'OTReconConfig', 'parse_config', 'Joint', 'magnitude', 'OTNet', 'reconstruction_error', 'critic_loss',
+           'frozen', 'OTGame', 'check_pool', 'draw_masks', 'ot_batches', 'recon_scores', 'train_recon', 'AlignmentGame',
+           'train_alignment', 'train_ot', 'triangle', 'check_aux', 'reconstruct_slices', 'Reconstructor', 'OTRecon',
+           'build_ot', 'load_ot', 'parameter_counts']
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #9239f5a0
+# %% ../../nbs/methods/40_ot_recon.ipynb #a39c3a5a
 import math
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
@@ -27,7 +28,7 @@ from ..mri.physics import Contrast
 from ..mri.sampling import PATTERNS, Encoding, hard_consistency, line_counts, sampling_mask, simulate_sensitivities, smooth_phase, undersample
 from ..mri.synthesis_tasks import Pair, task_slices
 from ..mri.volumes import Volume
-from ..nets.registration import Critic, CriticConfig, RegistrationConfig, RegistrationNet, bilateral_smoothness, misalignment, registration_error, warp
+from ..nets.registration import Critic, CriticConfig, RegistrationConfig, RegistrationNet, bilateral_smoothness, local_correlation, misalignment, refine_displacement, registration_error, warp
 from ..nets.varnet import Cascade, ImageCascades, Reconstruction, VarNet, VarNetConfig, check_inputs
 from ..training import Run
 
@@ -166,14 +167,26 @@ def ot_pool(
     parts = list(Parallel(workers)(delayed(ot_slices)(s, spacing, **options) for s in _seeds(n, split)))
     return tuple(torch.cat([p[i] for p in parts]) for i in (0, 1))
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #d9600ce2
+# %% ../../nbs/methods/40_ot_recon.ipynb #f402bf75
+def rates_of(config)->tuple: # shares of k-space, one or several
+    "The rates of a config as a tuple."
+    return config.rate if isinstance(config.rate, tuple) else (config.rate,)
+
+def check_masks(
+    config, # pattern and rate
+):
+    "Patterns and rates that there are."
+    if config.pattern not in (*PATTERNS, "mixed"): raise ValueError(f"no pattern {config.pattern!r}; there are {', '.join(PATTERNS)} and mixed")
+    if not rates_of(config) or not all(0 < r <= 1 for r in rates_of(config)): raise ValueError(f"the rate is the share of k-space that is measured, in (0, 1], or several of them: {config.rate}")
+
+# %% ../../nbs/methods/40_ot_recon.ipynb #56908972
 GUIDES = {"none": 0, "aligned": 1, "synthetic": 1, "both": 2} # what the later cascades see, in images
 
 @dataclass(frozen=True)
 class OTReconConfig:
     "Networks, losses and scans; `preset` gives the named ones."
     reconstruction: VarNetConfig = VarNetConfig.preset("small", hard=True) # R
-    registration: RegistrationConfig = RegistrationConfig.preset("small", reach=2.) # of OT_S; the reach suits a learning rate of 1e-3
+    registration: RegistrationConfig = RegistrationConfig.preset("small") # of OT_S
     synthesis: VarNetConfig = VarNetConfig.preset("small", cascades=2) # OT_M
     critic: CriticConfig = CriticConfig.preset("small") # both potentials
     guide: str = "both" # what R sees of the T1w: none (eq. 8 as printed), aligned, synthetic, or both
@@ -187,15 +200,16 @@ class OTReconConfig:
     pairing: float = 1000. # weight of the synthetic image's absolute error (SAN's; not in the paper: 0)
     early: float = .3 # the draft's own error, as a share of alpha (ours; 0: none)
     inner: int = 0 # rounds I of Algorithm 1; 0: both critics learn once a step, the maps only in the joint step (ours)
-    pattern: str = "random" # of the masks: random, equispaced or radial
-    rate: float = .25 # share of k-space that is measured
+    refine: int = 0 # steps of `refine_displacement` after the alignment network (ours; not in the paper)
+    similarity: float = 0. # weight of the local correlation of aligned T1w and T2w (ours; not in the paper)
+    pattern: str = "random" # of the masks: random, equispaced, radial, or mixed: all three
+    rate: float|tuple = .25 # share of k-space that is measured; several: all of them
     mask_seed: int|None = None # one mask for all; None: one of 64, drawn for every image
     scan: ScanConfig = ScanConfig() # what it trains on
 
     def __post_init__(self):
         if self.guide not in GUIDES: raise ValueError(f"no guide {self.guide!r}; there are {', '.join(GUIDES)}")
-        if self.pattern not in PATTERNS: raise ValueError(f"no pattern {self.pattern!r}; there are {', '.join(PATTERNS)}")
-        if not 0 < self.rate <= 1: raise ValueError(f"the rate is the share of k-space that is measured, in (0, 1]: {self.rate}")
+        check_masks(self)
         if not 0 <= self.draft <= self.reconstruction.cascades or (self.guided and self.draft == self.reconstruction.cascades): raise ValueError(f"draft={self.draft} of {self.reconstruction.cascades} cascades leaves none that sees the guide")
         if self.inner < 0: raise ValueError(f"inner={self.inner}: 0 or more rounds")
 
@@ -208,9 +222,9 @@ class OTReconConfig:
         if name not in OT_PRESETS: raise ValueError(f"no preset {name!r}; there are {', '.join(OT_PRESETS)}")
         return replace(OT_PRESETS[name], **changes)
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #6ed8abfd
+# %% ../../nbs/methods/40_ot_recon.ipynb #78ae09b3
 OT_PRESETS = dict(
-    tiny=OTReconConfig(VarNetConfig.preset("tiny", hard=True), RegistrationConfig.preset("tiny", reach=2.), VarNetConfig.preset("tiny", cascades=1), CriticConfig.preset("tiny"), draft=1),
+    tiny=OTReconConfig(VarNetConfig.preset("tiny", hard=True), RegistrationConfig.preset("tiny"), VarNetConfig.preset("tiny", cascades=1), CriticConfig.preset("tiny"), draft=1),
     small=OTReconConfig(),
     paper=OTReconConfig(VarNetConfig.preset("paper"), RegistrationConfig.preset("paper"), VarNetConfig.preset("paper", sensitivity=0), CriticConfig.preset("paper"), guide="synthetic", pairing=0., early=0., inner=1, mask_seed=0),
 )
@@ -225,7 +239,7 @@ def parse_config(
     defaults = {f.name: f.default for f in fields(kind)}
     return kind(**{k: back(defaults[k], v) for k, v in values.items()})
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #8e86d704
+# %% ../../nbs/methods/40_ot_recon.ipynb #e475000a
 class Joint(NamedTuple):
     "All that the networks of OT reconstruction say of some slices."
     reconstruction: Reconstruction
@@ -233,6 +247,7 @@ class Joint(NamedTuple):
     displacement: Tensor|None # (n, 2, h, w), pixels; None without alignment
     aligned: Tensor|None # (n, 1, h, w), T1w; None without synthesis
     synthetic: Tensor|None # (n, 1, h, w), T2w made from T1w; None without synthesis
+    proposal: Tensor|None = None # (n, 2, h, w), pixels, the alignment network's own displacement, before any refinement
 
     @property
     def magnitude(self): # (n, 1, h, w)
@@ -246,7 +261,7 @@ def magnitude(
     "Root sum of squares of the coils' images; its gradient is finite where it is zero."
     return torch.linalg.vector_norm(ifft2c(kspace), dim=1, keepdim=True)
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #73b175f2
+# %% ../../nbs/methods/40_ot_recon.ipynb #d055633c
 class OTNet(nn.Module):
     "R, OT_S and OT_M of the OT paper: what remains of the training."
     def __init__(self,
@@ -262,11 +277,12 @@ class OTNet(nn.Module):
     def align(self,
         aux:Tensor, # (n, 1, h, w), T1w as taken
         seen:Tensor, # (n, 1, h, w), the T2w as far as it is known
-    )->tuple[Tensor|None, Tensor]: # displacement and x_A
+    )->tuple[Tensor|None, Tensor, Tensor|None]: # displacement, x_A, and the network's own displacement
         "OT_S of eq. (2)."
-        if self.registration is None: return None, aux
-        phi = self.registration(aux, seen)
-        return phi, warp(aux, phi)
+        if self.registration is None: return None, aux, None
+        own = phi = self.registration(aux, seen.detach()) # alignment looks at the draft, it does not teach it
+        if self.config.refine: phi = phi + (refine_displacement(aux, seen, phi, self.config.refine) - phi).detach()
+        return phi, warp(aux, phi), own
 
     def synthesise(self, aligned:Tensor)->Tensor: # T1w to T2w, (n, 1, h, w) both
         "OT_M of eq. (2)."
@@ -285,14 +301,14 @@ class OTNet(nn.Module):
         c, r = self.config, self.reconstruction
         check_inputs(replace(r.config, aux=int(c.cms)), measured, mask, aux if c.cms else None)
         encoding = Encoding(mask, r.maps(measured, mask) if sensitivities is None else sensitivities)
-        k, phi, aligned, synthetic = measured, None, None, None
+        k, phi, aligned, synthetic, own = measured, None, None, None, None
         for cascade in r.cascades[:c.draft]: k = cascade(k, measured, encoding)
         draft = k
-        if c.guided: phi, aligned = self.align(aux, magnitude(draft)); synthetic = self.synthesise(aligned)
+        if c.guided: phi, aligned, own = self.align(aux, magnitude(draft)); synthetic = self.synthesise(aligned)
         for cascade in r.cascades[c.draft:]: k = cascade(k, measured, encoding, self.guide(aligned, synthetic))
         if c.reconstruction.hard: k = hard_consistency(k, measured, mask)
-        if c.cms and not c.guided: phi, aligned = self.align(aux, magnitude(k)); synthetic = self.synthesise(aligned)
-        return Joint(Reconstruction(encoding.reduce(ifft2c(k)), k, encoding.sensitivities), draft, phi, aligned, synthetic)
+        if c.cms and not c.guided: phi, aligned, own = self.align(aux, magnitude(k)); synthetic = self.synthesise(aligned)
+        return Joint(Reconstruction(encoding.reduce(ifft2c(k)), k, encoding.sensitivities), draft, phi, aligned, synthetic, own)
 
 # %% ../../nbs/methods/40_ot_recon.ipynb #e657a12a
 def reconstruction_error(
@@ -321,7 +337,7 @@ def frozen(*modules):
     finally:
         for m in modules: m.requires_grad_(True)
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #11b2cc49
+# %% ../../nbs/methods/40_ot_recon.ipynb #50c49276
 class OTGame(Game):
     "Algorithm 1 of the OT paper."
     def __init__(self,
@@ -345,7 +361,10 @@ class OTGame(Game):
         if c.guided and c.early and c.draft: terms["early"] = c.alpha * c.early * reconstruction_error(out.draft, kspace)
         if self.spatial: terms["spatial"] = c.beta * self.spatial(out.synthetic).mean()
         if self.modal: terms["modal"] = c.delta * self.modal(out.synthetic).mean()
-        if out.displacement is not None: terms["smoothness"] = c.eta * bilateral_smoothness(out.displacement, out.aligned)
+        if out.proposal is not None: # the network learns from its own displacement
+            aligned = warp(aux, out.proposal) if c.refine else out.aligned
+            terms["smoothness"] = c.eta * bilateral_smoothness(out.proposal, aligned)
+            if c.similarity: terms["similarity"] = c.similarity * (1 - local_correlation(aligned, magnitude(kspace)))
         if c.cms and c.pairing: terms["pairing"] = c.pairing * (out.synthetic - magnitude(kspace)).abs().mean()
         return terms, out
 
@@ -386,17 +405,17 @@ def check_pool(
         if x.min() < -1e-3 or x.max() > 1 + 1e-3: raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]: divide each volume by its maximum")
     return data[0].float(), data[1].float()
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #f652351e
+# %% ../../nbs/methods/40_ot_recon.ipynb #9ca938e9
 def draw_masks(
     config, # pattern, rate and mask_seed
     size:tuple[int, int], # (h, w)
 ): # function seed -> bool (1, 1, h, w)
-    "Masks by seed: the one of `mask_seed`, or one of 64."
-    known = {}
+    "Masks by seed: of every pattern and rate the one of `mask_seed`, or one of 64."
+    known, kinds = {}, [(p, r) for r in rates_of(config) for p in (PATTERNS if config.pattern == "mixed" else (config.pattern,))]
     def mask(seed):
-        s = seed % 64 if config.mask_seed is None else config.mask_seed
-        if s not in known: known[s] = sampling_mask(config.pattern, size, config.rate, s)
-        return known[s]
+        kind, s = kinds[seed % len(kinds)], seed // len(kinds) % 64 if config.mask_seed is None else config.mask_seed
+        if (kind, s) not in known: known[kind, s] = sampling_mask(kind[0], size, kind[1], s)
+        return known[kind, s]
     return mask
 
 # %% ../../nbs/methods/40_ot_recon.ipynb #1c95006a
@@ -415,7 +434,7 @@ def ot_batches(
         return a.kspace, torch.cat([mask(s) for s in seeds]), a.aux, a.sensitivities
     return batch
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #8edc82e3
+# %% ../../nbs/methods/40_ot_recon.ipynb #315ae15e
 def recon_scores(
     data:tuple|None, # T1w and T2w (N, 1, h, w) in [0, 1], aligned, of other subjects
     config, # pattern, rate, mask_seed and scan
@@ -434,11 +453,12 @@ def recon_scores(
             with torch.no_grad(): out = net(to(torch.where(masks, a.kspace, 0)), to(masks), to(a.aux), to(a.sensitivities))
             off.append((out.magnitude - to(t2)).square().mean((1, 2, 3)).cpu())
             if getattr(out, "displacement", None) is not None: distance.append(registration_error(out.displacement.cpu(), a.moved[part])[t1[part] > .05])
-        off, energy = torch.cat(off), t2.square().mean((1, 2, 3))
-        return dict(validation=float((off / energy.clamp(min=1e-8)).mean()), psnr=float(-10 * off.clamp(min=1e-12).log10().mean())) | (dict(pixels=float(torch.cat(distance).median())) if distance else {})
+        off, energy, rates = torch.cat(off), t2.square().mean((1, 2, 3)), masks.float().mean((1, 2, 3))
+        near = {f"psnr at {r:g}": float(-10 * off[(rates / r - 1).abs() < .2].clamp(min=1e-12).log10().mean()) for r in rates_of(config)} if len(rates_of(config)) > 1 else {}
+        return near | dict(validation=float((off / energy.clamp(min=1e-8)).mean()), psnr=float(-10 * off.clamp(min=1e-12).log10().mean())) | (dict(pixels=float(torch.cat(distance).median())) if distance else {})
     return scores
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #b021a3f2
+# %% ../../nbs/methods/40_ot_recon.ipynb #2c28b8f8
 def train_recon(
     game, # class of the game: `OTGame` or a baseline's
     config, # of the game
@@ -447,6 +467,7 @@ def train_recon(
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     paper:bool=False, # the paper's constant rate of 1e-4, no average
     batch_size:int=4,
+    alignment:RegistrationNet|None=None, # trained before, by `train_alignment`: the game's own starts from it
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run:
     "Train a reconstruction game; resumes from the checkpoint in `folder`. Without an end: 100 epochs."
@@ -454,8 +475,39 @@ def train_recon(
     if not {"steps", "max_minutes"} & options.keys():
         if callable(data): raise ValueError("training needs an end: give steps or max_minutes")
         defaults["steps"] = 100 * math.ceil(len(data[0]) / batch_size)
+    batches, begun = data if callable(data) else ot_batches(data, config, batch_size), start_game(lambda: game(config), options.get("seed", 0))
+    if alignment is not None and getattr(begun.refiner, "registration", None) is not None: begun.refiner.registration.load_state_dict(alignment.state_dict())
+    return play(begun, batches, folder, recon_scores(validation, config), **(defaults | options | dict(batch_size=batch_size)))
+
+# %% ../../nbs/methods/40_ot_recon.ipynb #7158272d
+class AlignmentGame(Game):
+    "The displacement network alone, before reconstruction and synthesis are learnt."
+    def __init__(self, config:OTReconConfig=OTReconConfig()): # registration, eta, similarity, masks and scan of it are used
+        super().__init__()
+        self.config, self.refiner = config, RegistrationNet(config.registration)
+
+    def turns(self, batch, rng):
+        (kspace, mask, aux, _), c = batch, self.config
+        phi = self.refiner(aux, magnitude(torch.where(mask, kspace, 0))); aligned = warp(aux, phi)
+        yield "generator", dict(similarity=(c.similarity or 1000.) * (1 - local_correlation(aligned, magnitude(kspace))), smoothness=c.eta * bilateral_smoothness(phi, aligned))
+
+# %% ../../nbs/methods/40_ot_recon.ipynb #f26396e0
+def train_alignment(
+    folder, # checkpoint, weights and log
+    data, # T1w and T2w (N, 1, h, w) in [0, 1], aligned; or a function (step, rng) -> batch
+    validation:tuple|None=None, # the same of other subjects
+    config:OTReconConfig=OTReconConfig(),
+    batch_size:int=4,
+    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
+)->Run: # its model is a `RegistrationNet`
+    "Train the displacement network alone; resumes."
+    scores = None
+    if validation is not None:
+        t1, t2 = check_pool(validation); keep = torch.linspace(0, len(t2) - 1, min(32, len(t2))).round().long(); mask = draw_masks(config, tuple(t2.shape[-2:]))
+        a, masks = acquire(t1[keep], t2[keep], config.scan, 1), torch.cat([mask(i) for i in range(len(keep))]); seen = magnitude(torch.where(masks, a.kspace, 0))
+        scores = lambda net: dict(validation=float(registration_error(net(a.aux.to(d := next(net.parameters()).device), seen.to(d)).cpu(), a.moved)[t1[keep] > .05].median()))
     batches = data if callable(data) else ot_batches(data, config, batch_size)
-    return play(start_game(lambda: game(config), options.get("seed", 0)), batches, folder, recon_scores(validation, config), **(defaults | options | dict(batch_size=batch_size)))
+    return play(start_game(lambda: AlignmentGame(config), options.get("seed", 0)), batches, folder, scores, **(dict(lr=2e-3, betas=(.9, .999), ema=.99, clip=1000.) | options | dict(batch_size=batch_size)))
 
 # %% ../../nbs/methods/40_ot_recon.ipynb #21111c21
 def train_ot(
@@ -536,7 +588,7 @@ class Reconstructor:
     )->Tensor: # (n, 1, h, w) float32, >= 0, in the unit of the k-space
         raise TypeError(f"{type(self).__name__} does not say how to reconstruct")
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #0700055f
+# %% ../../nbs/methods/40_ot_recon.ipynb #c78a4e3a
 class OTRecon(Reconstructor):
     "OT reconstruction of any number of slices."
     def __init__(self,
@@ -546,7 +598,7 @@ class OTRecon(Reconstructor):
 
     @classmethod
     def pretrained(cls, rate=.25, device="cpu", folder=None, **options):
-        "The shipped network for a rate of 0.25 or 0.0625."
+        "The shipped network for a rate of 0.25, 0.125 or 0.0625."
         return cls(load_ot(rate, device, folder), **options)
 
     def details(self, kspace, mask, aux=None, sensitivities=None)->Joint:
@@ -562,12 +614,12 @@ def build_ot(
     "For `mrbook.pretrained`."
     return OTNet(parse_config(OTReconConfig, config))
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #30574031
-OT_WEIGHTS = {.25: "ot/rate25", .0625: "ot/rate6"} # names of the shipped networks, one coil
+# %% ../../nbs/methods/40_ot_recon.ipynb #dd01e019
+OT_WEIGHTS = {.25: "ot/recon", .125: "ot/recon", .0625: "ot/recon"} # names of the shipped networks, one coil; one was trained on all rates
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #f7724635
+# %% ../../nbs/methods/40_ot_recon.ipynb #164a3629
 def load_ot(
-    rate:float=.25, # share of k-space that is measured: 0.25 or 0.0625
+    rate:float=.25, # share of k-space that is measured: 0.25, 0.125 or 0.0625
     device="cpu", # where the network goes
     folder:Path|None=None, # of the weights; None: the package's
 )->OTNet:

@@ -7,7 +7,7 @@ __all__ = ['VARIANTS', 'TRAINED', 'METHODS', 'Bicubic', 'CUTConfig', 'CycleConfi
            'CycleGame', 'SDEdit', 'unsb_variant', 'method_config', 'train_method', 'OnePassTranslator', 'as_translator',
            'build_cut', 'build_cyclegan']
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #3cf51669
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #26da77b6
 from dataclasses import asdict, dataclass, replace
 
 import torch
@@ -22,8 +22,8 @@ from .dact_prior import load_prior, prior_label
 from .fgsb_baselines import PlainGenerator
 from .match import Game, play, start_game
 from .translator import Translator
-from .unsb_dmd2 import UNSB, UNSBConfig, UnpairedBatches, paired_error, stack_contrasts, train_unsb
-from ..nets.discriminators import DiscriminatorConfig, PatchDiscriminator
+from .unsb_dmd2 import UNSB, DetailJudge, UNSBConfig, UnpairedBatches, in_frame, near_identity, paired_error, play_options, slowed, stack_contrasts, train_unsb
+from ..nets.discriminators import DiscriminatorConfig
 from ..nets.resnet_generator import GeneratorConfig
 from ..training import Run
 
@@ -32,7 +32,7 @@ class Bicubic(Translator):
     "The interpolated scan as it is."
     def translate(self, x, spacing=None): return x.float().clamp(0, 1)
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #09d71d99
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #aab5a414
 @dataclass(frozen=True)
 class CUTConfig:
     "Networks and losses of CUT; `preset` gives the named ones."
@@ -43,15 +43,21 @@ class CUTConfig:
     adversarial: float = 1. # weight of the discriminator's loss
     nce: float = 1. # lambda of PatchNCE; FastCUT: 10
     identity: bool = True # half of PatchNCE is for target slices, which should stay (CUT); FastCUT: False
+    identity_every: int = 1 # steps from one such half to the next (ours)
     patches: int = 256 # locations per map
+    residual: bool = True # the answer is the slice plus what the network says (ours)
+    detail: float = 0. # as in `UNSBConfig`
+    judge_turns: int = 1 # turns of the discriminator in a step
+    generator_rate: float = 1. # of the generator, as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
     def preset(cls, name, **changes):
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`."
-        return replace(cls(**_sizes(name), patches=64 if name == "tiny" else 256), **changes)
+        c = UNSBConfig.preset(name)
+        return replace(cls(**_sizes(name), identity_every=c.identity_every, patches=c.patches), **changes)
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #f6bc33e1
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #76983f47
 @dataclass(frozen=True)
 class CycleConfig:
     "Networks and losses of CycleGAN; `preset` gives the named ones."
@@ -62,6 +68,10 @@ class CycleConfig:
     cycle: float = 10. # weight of there and back again
     identity: float = 5. # weight of leaving the other domain's slices alone (half of `cycle`, as published)
     pool: int = 0 # made slices that the discriminators remember; 50 as published
+    residual: bool = True # the answer is the slice plus what the network says (ours)
+    detail: float = 0. # as in `UNSBConfig`
+    judge_turns: int = 1 # turns of the discriminator in a step
+    generator_rate: float = 1. # of the generator, as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -69,10 +79,10 @@ class CycleConfig:
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`."
         return replace(cls(**_sizes(name), pool=50 if name == "paper" else 0), **changes)
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #fe209484
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #586bb06f
 def _sizes(name): # generator, discriminator and channels of UNSB's preset
     c = UNSBConfig.preset(name)
-    return dict(net=c.net, judge=c.judge, channels=c.channels)
+    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #7e53aa3d
 def _check(c): # what both configs refuse
@@ -84,7 +94,7 @@ def _check(c): # what both configs refuse
 def _parse(cls, config): # the way back from JSON
     return cls(**{**config, "net": GeneratorConfig(**config["net"]), "judge": DiscriminatorConfig(**config["judge"])})
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #a484f7c4
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #8d650b94
 class OnePass(nn.Module):
     "A generator of one pass: slices (n, c, h, w) in [-1, 1] -> the same."
     def __init__(self,
@@ -92,15 +102,16 @@ class OnePass(nn.Module):
     ):
         super().__init__()
         self.config, self.precision = config, "no"
-        self.net = PlainGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels))
+        self.net = near_identity(PlainGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels)), config.residual)
 
     def forward(self, x):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)): return self.net(x).float()
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)): said = self.net(x).float()
+        return (x + said).clamp(-1, 1) if self.config.residual else said
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #88203115
-def _judge(c): return PatchDiscriminator(replace(c.judge, in_channels=c.channels))
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #24df8135
+def _judge(c): return DetailJudge(c.judge, c.channels, c.detail)
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #fb153f7e
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #e1500895
 class CUTGame(Game):
     "CUT (Park et al. 2020), eq. (5): one generator, one discriminator, PatchNCE in the generator's own encoder."
     def __init__(self,
@@ -119,14 +130,14 @@ class CUTGame(Game):
         return self.contrast(query, key, rng)
 
     def turns(self, batch, rng):
-        source, target, *_ = batch
-        c, twice = self.config, self.config.nce and self.config.identity
+        source, target, *_, count = batch
+        c = self.config; twice = c.nce and c.identity and count % c.identity_every == 0
         kept = torch.cat([source, target]) if twice else source
         made = self.refiner(kept); fake = made[:len(source)]
-        yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0).float(), self.judge(fake.detach(), 0).float(), c.game))
+        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0).float(), self.judge(fake.detach(), 0).float(), c.game))
         terms = dict(nce=c.nce * self.patches(made, kept, rng)) if c.nce else {}
         with frozen(self.judge): terms["adversarial"] = c.adversarial * generator_loss(self.judge(fake, 0).float(), c.game)
-        yield "generator", terms
+        with slowed(self.refiner, c.generator_rate): yield "generator", terms
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #b8963939
 def cycle_losses(
@@ -166,7 +177,7 @@ class Pool(nn.Module):
             if older: self.images[i] = x
         return torch.stack(out)
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #96e9ceb5
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #246a5294
 class CycleGame(Game):
     "CycleGAN (Zhu et al. 2017), eq. (3) with its identity loss; the refiner goes from source to target."
     def __init__(self,
@@ -184,9 +195,9 @@ class CycleGame(Game):
         c, says = self.config, lambda judge, v: judge(v, 0).float()
         losses, (there, here) = cycle_losses(source, target, self.refiner, self.back)
         old, old_back = self.pool.swap(there.detach(), rng), self.pool_back.swap(here.detach(), rng)
-        yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old), c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back), c.game))
+        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old), c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back), c.game))
         with frozen(self.judge, self.judge_back): fooled = generator_loss(says(self.judge, there), c.game) + generator_loss(says(self.judge_back, here), c.game)
-        yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
+        with slowed(nn.ModuleList([self.refiner, self.back]), c.generator_rate): yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #baee4b21
 class SDEdit(Translator):
@@ -241,7 +252,7 @@ def method_config(
     if name in VARIANTS: return unsb_variant(name, UNSBConfig.preset(preset, **changes))
     return {"CUT": CUTConfig, "CycleGAN": CycleConfig}[name].preset(preset, **changes)
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #a8fa6320
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #4a0f71ce
 def train_method(
     name:str, # of `TRAINED`
     folder, # checkpoint, weights and log
@@ -256,7 +267,7 @@ def train_method(
     "Train a method on two heaps of slices; resumes. Without an end: 400 epochs, as CUT and UNSB."
     config = method_config(name, preset) if isinstance(preset, str) else preset
     size = batch_size or (1 if preset == "paper" else 4)
-    defaults = dict(ema=0.) if preset == "paper" else dict(precision=fast_precision(options.get("device") or "cpu"))
+    defaults = play_options(config.net, preset == "paper", options.get("device"))
     if isinstance(config, UNSBConfig): return train_unsb(folder, source, target, validation, unsb_variant(name, config), teacher, size, **(defaults | options))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * -(-len(source) // size)
     batches = UnpairedBatches(source, target, UNSBConfig(net=config.net, judge=config.judge, channels=config.channels, asp=0., dmd=0.), size)
@@ -264,17 +275,20 @@ def train_method(
     game = start_game(lambda: {CUTConfig: CUTGame, CycleConfig: CycleGame}[type(config)](config), options.get("seed", 0))
     return play(game, batches, folder, watch, **(defaults | options | dict(batch_size=size)))
 
-# %% ../../nbs/methods/21_unsb_baselines.ipynb #77a38bf2
+# %% ../../nbs/methods/21_unsb_baselines.ipynb #30cdbdf2
 class OnePassTranslator(Translator):
     "CUT or CycleGAN, trained, as a translator."
     def __init__(self,
         model:OnePass, # trained
         batch_size:int=16, # slices at a time
-    ): self.model, self.batch_size = model.eval(), batch_size
+        frame:tuple|None=None, # of the slices that it was trained on, see `in_frame`
+    ): self.model, self.batch_size, self.frame = model.eval(), batch_size, frame
 
     @torch.no_grad()
-    def translate(self, x, spacing=None):
-        device, x = next(self.model.parameters()).device, x.float()
+    def translate(self, x, spacing=None): return in_frame(self._all, x.float(), self.frame)
+
+    def _all(self, x):
+        device = next(self.model.parameters()).device
         parts = stack_contrasts(x, self.model.config.channels).split(self.batch_size)
         return torch.cat([to_image(self.model(to_network(p.to(device))))[:, :x.shape[1]].to(x.device) for p in parts])
 

@@ -216,19 +216,20 @@ def compare(
     made = made or answers(methods, people)
     return [dict(method=name, subject=p.id, weighting=w) | subject_scores(made[name][i], p, c, tissues) for name in methods for i, p in enumerate(people) for c, w in enumerate(p.weightings)]
 
-# %% ../../nbs/methods/22_unsb_bench.ipynb #2eee136c
+# %% ../../nbs/methods/22_unsb_bench.ipynb #cb060a72
 def compare_sets(
     methods:dict, # name -> `Translator`
     people:list, # of `Subject`
     pool:dict, # weighting -> (N, 1, h, w): 3 T slices of other people
     made:dict|None=None, # of `answers`, if there already
     **options, # of `realism`: encoder, second
-)->list[dict]: # rows: 'method', 'weighting' and the scores of `realism`; the pool is also what novelty is measured from
+)->list[dict]: # rows: 'method', 'weighting' and the scores of `realism`, with '_brain' for answers cut to the input's brain; the pool is also what novelty is measured from
     "Distance of every method's answers to the pool, in every contrast."
     made, rows = made or answers(methods, people), []
     for name in methods:
         for c, w in enumerate(people[0].weightings):
-            truth = [p.target[:, c:c + 1] for p in people if p.target is not None]
+            truth, own = [p.target[:, c:c + 1] for p in people if p.target is not None], [m[:, c:c + 1] for m in made[name]]
             check = dict(train=pool[w], heldout=torch.cat(truth)) if truth else {}
-            rows.append(dict(method=name, weighting=w) | realism([m[:, c:c + 1] for m in made[name]], pool[w], **check, **options))
+            inside = realism([m * p.brain for m, p in zip(own, people)], pool[w], **options)
+            rows.append(dict(method=name, weighting=w) | realism(own, pool[w], **check, **options) | {f"{k}_brain": inside[k] for k in ("fid", "kid", "kid_sd", "kid_subjects", "prior_fid")})
     return rows

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'CRITICS', 'coordinates', 'warp', 'compose', 'registration_error', 'misalignment', 'jacobian', 'folds',
-           'bilateral_smoothness', 'RegistrationConfig', 'RegistrationNet', 'CriticConfig', 'OperatorNorm', 'Critic']
+           'bilateral_smoothness', 'local_correlation', 'refine_displacement', 'RegistrationConfig', 'Bend',
+           'RegistrationNet', 'CriticConfig', 'OperatorNorm', 'Critic']
 
-# %% ../../nbs/nets/04_registration.ipynb #b467a204
+# %% ../../nbs/nets/04_registration.ipynb #f2b8e36d
 import math
 from dataclasses import dataclass, replace
 import torch
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from .discriminators import limit
-from .unet import zero
-from .varnet import PlainUNet, standardise
+from .unet import mirror, zero
+from .varnet import standardise
 
 # %% ../../nbs/nets/04_registration.ipynb #e6d4c8a4
 def coordinates(
@@ -116,13 +117,57 @@ def bilateral_smoothness(
         total = total + (weight * ((displacement.diff(dim=dim).square().sum(1) + epsilon**2).sqrt() - epsilon)).sum()
     return total / (len(image) * h * w)
 
-# %% ../../nbs/nets/04_registration.ipynb #98e36104
+# %% ../../nbs/nets/04_registration.ipynb #a42a172e
+def local_correlation(
+    a:Tensor, # (n, c, h, w) real, of any contrast, in [0, 1]
+    b:Tensor, # (n, c, h, w)
+    width:int=9, # of the windows, pixels, odd
+    scales:tuple=(1, 2, 4), # pixels a side that are averaged
+    epsilon:float=1e-5, # product of variances below which a window counts as empty
+)->Tensor: # scalar in [0, 1]: 1 where one is a linear function of the other in every window
+    "Squared local correlation on several scales (after Cachier et al. 2003)."
+    if a.shape != b.shape: raise ValueError(f"images of one size can be compared, not {tuple(a.shape)} and {tuple(b.shape)}")
+    mean, total = lambda x: F.avg_pool2d(x, width, 1, width // 2, count_include_pad=False), 0.
+    for s in scales:
+        x, y = (F.avg_pool2d(z.float(), s) if s > 1 else z.float() for z in (a, b)); mx, my = mean(x), mean(y)
+        vx, vy = ((mean(z * z) - m * m).clamp(min=0.) for z, m in ((x, mx), (y, my)))
+        total = total + ((mean(x * y) - mx * my).square() / (vx * vy + epsilon)).mean()
+    return total / len(scales)
+
+# %% ../../nbs/nets/04_registration.ipynb #a58108c0
+def refine_displacement(
+    moving:Tensor, # (n, c, h, w) real
+    fixed:Tensor, # (n, c, h, w) real, of any contrast
+    displacement:Tensor, # (n, 2, h, w), pixels: from here
+    steps:int=5, # of Adam
+    rate:float=.3, # pixels per step
+    stiffness:float=.02, # weight of the squared differences of neighbouring knots
+    knots:int=16, # pixels from one knot of the correction to the next
+)->Tensor: # (n, 2, h, w), pixels, without gradient
+    "Some steps uphill on `local_correlation`, for these images alone; a cubic surface between few knots cannot fold easily."
+    h, w = moving.shape[-2:]; moving, fixed, displacement = (x.detach().float() for x in (moving, fixed, displacement))
+    with torch.enable_grad(), torch.autocast(moving.device.type, enabled=False):
+        at = torch.zeros(len(moving), 2, max(2, h // knots), max(2, w // knots), device=moving.device, requires_grad=True); adam = torch.optim.Adam([at], rate)
+        for step in range(steps + 1):
+            now = displacement + F.interpolate(at, (h, w), mode="bicubic", align_corners=True)
+            if step == steps: return now.detach()
+            loss = stiffness * sum(at.diff(dim=d).square().mean() for d in (-2, -1)) - local_correlation(warp(moving, now), fixed)
+            adam.zero_grad(); loss.backward(); adam.step()
+
+# %% ../../nbs/nets/04_registration.ipynb #e9988d97
 @dataclass(frozen=True)
 class RegistrationConfig:
     "Everything that shapes a `RegistrationNet`; `preset` gives the named ones."
-    widths: tuple = (16, 32, 32, 32, 32) # of the levels, fine to coarse
+    widths: tuple = (16, 32, 64, 64) # of the levels, fine to coarse
     in_channels: int = 2 # moving and fixed image together
-    reach: float = 16. # pixels per unit of the network's answer
+    reach: float = 4. # pixels per unit of the network's answer
+    shrink: int = 2 # pixels a side that are averaged before the network looks
+    knots: int = 8 # pixels from one vector of the field to the next: `shrink` times a power of 2
+    norm: str = "none" # none, or batch as in SAN
+
+    def __post_init__(self):
+        if self.norm not in ("none", "batch"): raise ValueError(f"no norm {self.norm!r}; there are none and batch")
+        if self.knots not in [self.shrink * 2**k for k in range(len(self.widths))]: raise ValueError(f"knots={self.knots}: one of {', '.join(str(self.shrink * 2**k) for k in range(len(self.widths)))}, the pixels of the {len(self.widths)} levels")
 
     @classmethod
     def preset(cls, name, **changes):
@@ -130,17 +175,39 @@ class RegistrationConfig:
         if name not in PRESETS: raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
         return replace(PRESETS[name], **changes)
 
-# %% ../../nbs/nets/04_registration.ipynb #356f2589
-PRESETS = dict(tiny=RegistrationConfig(widths=(8, 16, 16, 16)), small=RegistrationConfig(), paper=RegistrationConfig(widths=(32, 64, 64, 64, 64)))
+# %% ../../nbs/nets/04_registration.ipynb #b5ba8f7f
+PRESETS = dict(tiny=RegistrationConfig(widths=(8, 16, 32, 32)), small=RegistrationConfig(), paper=RegistrationConfig((32, 64, 64, 64, 64), reach=16., shrink=1, knots=1, norm="batch"))
 
-# %% ../../nbs/nets/04_registration.ipynb #82b52c6c
+# %% ../../nbs/nets/04_registration.ipynb #c1652f22
+class Bend(nn.Module):
+    "Twice: 3 x 3 convolution, perhaps batch norm, leaky ReLU (0.2)."
+    def __init__(self, cin, cout, norm):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv2d(a, cout, 3, padding=1) for a in (cin, cout)])
+        self.norms = nn.ModuleList([nn.BatchNorm2d(cout) if norm == "batch" else nn.Identity() for _ in range(2)])
+        for conv in self.convs: nn.init.kaiming_normal_(conv.weight, .2); nn.init.zeros_(conv.bias)
+
+    def forward(self, x):
+        for conv, norm in zip(self.convs, self.norms): x = F.leaky_relu(norm(conv(x)), .2)
+        return x
+
+# %% ../../nbs/nets/04_registration.ipynb #0b900b81
 class RegistrationNet(nn.Module):
     "Displacement U-Net, the identity at first (OT paper's alignment module; SAN's T)."
     def __init__(self, config:RegistrationConfig): # sizes and options
         super().__init__()
-        self.config, self.net = config, PlainUNet(config.in_channels, config.widths[0], config.widths)
-        nn.init.kaiming_normal_(self.net.head.weight, .2)
-        self.last = zero(nn.Conv2d(config.widths[0], 2, 3, padding=1))
+        self.config, w = config, config.widths
+        stop = round(math.log2(config.knots // config.shrink)) # levels that the decoder does not climb
+        self.down = nn.ModuleList([Bend(a, b, config.norm) for a, b in zip((config.in_channels, *w), w)])
+        self.up = nn.ModuleList([Bend(a + b, a, config.norm) for a, b in list(zip(w[-2::-1], w[:0:-1]))[:len(w) - 1 - stop]])
+        self.last, self.multiple = zero(nn.Conv2d(w[stop], 2, 3, padding=1)), config.shrink * 2**(len(w) - 1)
+
+    def field(self, x): # (n, in_channels, h, w), sizes divisible by `multiple` -> (n, 2, h / knots, w / knots), in units of reach
+        x, stored = F.avg_pool2d(x, self.config.shrink), []
+        for bend in self.down: stored.append(bend(F.avg_pool2d(stored[-1], 2) if stored else x))
+        x = stored.pop()
+        for bend in self.up: x = bend(torch.cat([F.interpolate(x, scale_factor=2.), stored.pop()], 1))
+        return self.last(x).float()
 
     def forward(self,
         moving:Tensor, # (n, c, h, w) real, to be warped
@@ -149,7 +216,11 @@ class RegistrationNet(nn.Module):
         if moving.is_complex() or fixed.is_complex(): raise ValueError("registration looks at real images: pass image.abs()")
         fits = moving.ndim == fixed.ndim == 4 and moving.shape[::2] + moving.shape[3:] == fixed.shape[::2] + fixed.shape[3:]
         if not fits or moving.shape[1] + fixed.shape[1] != self.config.in_channels: raise ValueError(f"moving {tuple(moving.shape)} and fixed {tuple(fixed.shape)} must share batch and size, and have {self.config.in_channels} channels together")
-        return self.config.reach * self.last(F.leaky_relu(self.net(standardise(torch.cat([moving, fixed], 1))[0]), .2)).float()
+        x, (h, w) = standardise(torch.cat([moving, fixed], 1))[0], moving.shape[-2:]
+        (rows, top), (cols, left) = [mirror(n, self.multiple, x.device) for n in (h, w)]
+        field = self.field(x[:, :, rows][:, :, :, cols])
+        if self.config.knots > 1: field = F.interpolate(field, scale_factor=float(self.config.knots), mode="bicubic", align_corners=False)
+        return self.config.reach * field[:, :, top:top + h, left:left + w]
 
 # %% ../../nbs/nets/04_registration.ipynb #66ec0f58
 @dataclass(frozen=True)
