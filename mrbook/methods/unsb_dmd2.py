@@ -25,7 +25,7 @@ from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import Diffusion, fast_precision, to_image, to_network
 from ..generative.distribution_matching import as_critic, classifier_loss, dmd_gradient, dmd_loss, fooling_loss, frozen
-from .match import Game, play, start_game
+from .match import Game, play, start_game, watch_pairs
 from .translator import Translator, finer_affine, pictures, unpicture
 from ..mri.volumes import Volume, VolumeError, canonical, percentile_window, resample_like, voxel_sizes
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator
@@ -497,14 +497,7 @@ def paired_error(
     "What is watched during training, where there are pairs."
     if len(source) != len(target): raise ValueError(f"{len(source)} source and {len(target)} target slices are not pairs")
     source, target = check_unpaired(source, target, channels)
-    keep = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long(); source, target = source[keep], target[keep]
-    @torch.no_grad()
-    def scores(refiner):
-        device = next(refiner.parameters()).device
-        made = torch.cat([to_image(refiner(to_network(x.to(device)))).cpu() for x in source.split(batch)])
-        inside = (target > 0).float(); error = ((made - target).square() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-        return dict(validation=float((made - target).abs().mean()), psnr=float(-10 * error.clamp(min=1e-10).log10().mean()))
-    return scores
+    return watch_pairs(source, target, batch, most)
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #b8924d7f
 def heap_distance(
