@@ -21,6 +21,7 @@ $(READY): constraints.txt settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mrbook needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --upgrade 'pip>=24' || echo "pip is old, and there is no newer one here: going on, slowly"
 	@$(PIP) torch
 	@$(PIP) -e '.[dev]'
 	@touch $@
