@@ -8,7 +8,7 @@ ARGS    ?=
 BIN     := $(VENV)/bin
 READY   := $(VENV)/.ready
 BENCHED := $(VENV)/.ready-bench
-PIP     := $(BIN)/python -m pip install --quiet --progress-bar off --disable-pip-version-check -c constraints.txt
+PIP     := $(BIN)/python -m pip install -qq --progress-bar off --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help test reproduce lab bench clean
