@@ -147,6 +147,8 @@ def undersample(
     if len(m) not in (1, len(k)): raise KSpaceError(f"k-space and mask do not match: {len(k)} slices, {len(m)} masks")
     kept, point = torch.where(m, k, 0), (k != 0).any(1, keepdim=True)
     filled = (point & m).sum((1, 2, 3)) / m.expand(len(k), -1, -1, -1).sum((1, 2, 3))
+    empty = (~point.flatten(1).any(1)).nonzero()[:, 0].tolist()
+    if empty: raise KSpaceError(f"slices {', '.join(map(str, empty[:6]))}{' ...' if len(empty) > 6 else ''} of k-space are zero everywhere: leave them out, here and in every image that goes with them")
     if filled.min() < .5: raise KSpaceError(f"k-space and mask do not match: k-space is zero at {1 - float(filled.min()):.0%} of the points that the mask calls measured. Is the mask transposed, shifted (the zero frequency must be in the middle), or that of another scan?")
     return kept, m
 
