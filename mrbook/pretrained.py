@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BUILDERS', 'FIELDS', 'describe', 'WeightsError', 'weights_folder', 'manifest', 'file_name', 'add_row',
-           'save_pretrained', 'register', 'read_checked', 'load', 'verify']
+           'save_pretrained', 'register', 'read_checked', 'load', 'load_runs', 'verify']
 
 # %% ../nbs/pretrained.ipynb #edf377cc
 import hashlib, importlib, json
@@ -151,6 +151,22 @@ def load(
     model = BUILDERS[row["kind"]](row["config"]).to(device, dtype)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
+
+# %% ../nbs/pretrained.ipynb #37c13d56
+def load_runs(
+    name:str, # e.g. fgsb/curve; its row has config['runs']
+    build, # function (what the row says of a run) -> network
+    device=None, # where to put them; default: cpu
+    folder:Path|None=None, # default: the package's weights
+)->dict: # run -> (what the row says of it, network in eval mode, frozen)
+    "The networks of a study, after the sha256 of their file was checked."
+    row, data = read_checked(name, folder); tensors, out = read_tensors(data), {}
+    if "runs" not in (row["config"] or {}): raise WeightsError(f"{name} holds one network: use load({name!r})")
+    for run, facts in row["config"]["runs"].items():
+        model = build(facts)
+        model.load_state_dict({k.removeprefix(run + "/"): v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(run + "/")})
+        out[run] = facts, model.to(device).eval().requires_grad_(False)
+    return out
 
 # %% ../nbs/pretrained.ipynb #33de98b3
 def verify(

@@ -18,12 +18,11 @@ from tqdm import tqdm
 from ..generative.diffusion import Diffusion, draw, grid
 from .sinkhorn_lut import apply_lut, bin_centers, quantile_lut, sinkhorn_lut, soft_histogram
 from .. import __version__
-from .translator import Translator
+from .translator import Translator, write_result
 from ..mri.low_field import Identity, InPlane
 from ..mri.physics import rician
 from ..mri.preprocess import has_head
 from ..mri.volumes import Volume, check_output, check_resolution, read_volume, voxel_sizes, write_volume
-from ..training import write_atomic
 
 # %% ../../nbs/methods/11_dact.ipynb #7082f36b
 def foreground(
@@ -412,10 +411,7 @@ def enhance_file(
         head=head, config=asdict(config), seed=seed, device=device, voxel_mm=[round(float(s), 4) for s in sizes], notes=list(volume.notes),
         weights={k: r["sha256"] for k, r in manifest().items() if k.startswith("dact/")}, seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. Fine detail is suggested by a prior trained on synthetic 3 T brains; compare with the input before you believe it.")
-    write_volume(result, target)
-    name = target.name.removesuffix(".gz").removesuffix(".nii") + ".json"
-    write_atomic(target.with_name(name), json.dumps(facts, indent=1).encode())
-    return facts
+    return write_result(result, target, facts)
 
 # %% ../../nbs/methods/11_dact.ipynb #cd64565b
 def flicker(

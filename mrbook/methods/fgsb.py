@@ -23,13 +23,13 @@ from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import fast_precision, to_image, to_network
 from .match import Game, play, start_game, watch_pairs
-from .translator import Translator
+from .translator import Translator, write_result
 from ..mri.preprocess import looks_stripped
 from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import check_output, percentile_window, read_volume, voxel_sizes, write_volume
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator, SelfSupervisedDiscriminator, self_supervised_loss
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
-from ..training import Run, write_atomic
+from ..training import Run
 
 # %% ../../nbs/methods/30_fgsb.ipynb #86f1673e
 ANCHORS = ("source", "target", "self")
@@ -374,7 +374,4 @@ def synthesize_file(
         to=to, calls=method.steps, config=asdict(method.refiner.config), device=device, skull_stripped=stripped, voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=notes,
         weights=manifest(folder)[FGSB_TARGETS[to]]["sha256"], seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. The network was trained on synthetic brains without skull; what the source does not show, such as small or faint lesions, is guessed.")
-    write_volume(result, target)
-    name = target.name.removesuffix(".gz").removesuffix(".nii") + ".json"
-    write_atomic(target.with_name(name), json.dumps(facts, indent=1).encode())
-    return facts
+    return write_result(result, target, facts)

@@ -18,7 +18,7 @@ from .fgsb import FGSB, FGSBConfig, build_fgsb, fgsb_slices, train_fgsb
 from .fgsb_baselines import L1Config, Pix2pixConfig, SingleTranslator, build_l1, build_pix2pix, train_l1, train_pix2pix
 from .translator import Translator
 from ..mri.synthesis_tasks import FIRST, task_subject
-from ..pretrained import read_checked, save_pretrained
+from ..pretrained import load_runs, save_pretrained
 from ..training import Run, load_tensors
 
 # %% ../../nbs/methods/34_fgsb_runs.ipynb #538804ce
@@ -120,10 +120,5 @@ def study_networks(
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict[str, Translator]: # run -> translator
     "The networks of a study."
-    from safetensors.torch import load
-    row, data = read_checked(weights, None if folder is None else Path(folder)); tensors, out = load(data), {}
-    for name, run in row["config"]["runs"].items():
-        model = METHODS[run["method"]][2](run["config"])
-        model.load_state_dict({k.removeprefix(name + "/"): v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(name + "/")})
-        out[name] = (FGSB if run["method"] == "fgsb" else SingleTranslator)(model.to(device).requires_grad_(False))
-    return out
+    found = load_runs(weights, lambda run: METHODS[run["method"]][2](run["config"]), device, None if folder is None else Path(folder))
+    return {name: (FGSB if run["method"] == "fgsb" else SingleTranslator)(model) for name, (run, model) in found.items()}

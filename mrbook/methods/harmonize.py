@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 import mrbook
 from ..generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample, draw, fast_precision, to_image, to_network
-from .translator import Translator
+from .translator import Translator, write_result
 from ..mri.preprocess import looks_stripped
 from ..mri.scanners import SCANNERS, load_travellers, prepare, scanner
 from ..mri.volumes import Volume, VolumeError, canonical, read_volume, resample, resample_like, voxel_sizes, write_volume
 from ..nets.unet import UNet, UNetConfig
-from ..training import TrainConfig, train, write_atomic
+from ..training import TrainConfig, train
 
 # %% ../../nbs/methods/50_harmonize.ipynb #d6e3d389
 @dataclass(frozen=True)
@@ -383,10 +383,7 @@ def harmonize_file(
         voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=list(volume.notes), weights=manifest(weights)[HARMONIZER]["sha256"], seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. The network was trained on synthetic MPRAGE of two protocols at 2 mm; another protocol is outside what it knows.")
     if sd is not None and uncertainty is not None: write_volume(sd, uncertainty)
-    write_volume(result, target)
-    name = Path(target).name.removesuffix(".gz").removesuffix(".nii") + ".json"
-    write_atomic(Path(target).with_name(name), json.dumps(facts, indent=1).encode())
-    return facts
+    return write_result(result, target, facts)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #592df730
 def train_on_folder(

@@ -15,6 +15,7 @@ import numpy as np, torch
 from torch import Tensor
 
 import mrbook
+from .translator import write_result
 from .ot_recon import OT_WEIGHTS, OTRecon, OTReconConfig, train_alignment, train_ot
 from ..mri.kspace import KSpaceError, fft2c
 from ..mri.pairs import pair_cohort, read_pairs
@@ -23,7 +24,6 @@ from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import Scale, Slices, check_output, read_volume, restack, slices, voxel_sizes, write_volume
 from ..nets.registration import folds
 from ..pretrained import manifest, save_pretrained
-from ..training import write_atomic
 
 # %% ../../nbs/methods/44_ot_own.ipynb #2644c009
 class Scan(NamedTuple):
@@ -95,9 +95,7 @@ def reconstruct_file(
         method="spatial and modal optimal transport (Wang et al. 2023)", measured=round(float(scan.mask.float().mean()), 4), slices=len(made), coils=scan.kspace.shape[1], config=asdict(method.model.config), device=device, voxel_mm=[round(float(s), 4) for s in voxel_sizes(scan.aux.source.affine)],
         consistency=float((out.reconstruction.kspace - scan.kspace)[m].norm() / scan.kspace.norm()), displacement_px=round(float(moved.median()), 2) if len(moved) else None, folds=int(folds(out.displacement).sum()), orientation=EXPECTED.format(n=len(made), h=made.shape[-2], w=made.shape[-1]),
         notes=[*scan.notes, *scan_notes(scan)], weights=manifest(folder)[OT_WEIGHTS[.25]]["sha256"], seconds=round(time.perf_counter() - tick, 1), warning="Research use only. The network was trained on synthetic heads; what was not measured is guessed, with the T1w as a guide.")
-    write_volume(restack(scan.aux, made, Scale(0., 1.)), target)
-    write_atomic(target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json"), json.dumps(facts, indent=1).encode())
-    return facts
+    return write_result(restack(scan.aux, made, Scale(0., 1.)), target, facts)
 
 # %% ../../nbs/methods/44_ot_own.ipynb #3b21e656
 def _data_file(path): # the file that holds the numbers

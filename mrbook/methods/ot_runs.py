@@ -20,7 +20,7 @@ from .ot_recon import FIRST, OTRecon, OTReconConfig, PairedScan, Reconstructor, 
 from ..mri.sampling import RATES
 from ..nets.registration import CriticConfig, RegistrationConfig, RegistrationNet
 from ..nets.varnet import VarNetConfig
-from ..pretrained import manifest, read_checked, save_pretrained
+from ..pretrained import load_runs, manifest, save_pretrained
 from ..training import Run, load_tensors
 
 # %% ../../nbs/methods/43_ot_runs.ipynb #592a0c15
@@ -152,14 +152,9 @@ def study_networks(
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict[str, Reconstructor]: # run -> reconstructor
     "The networks of the studies."
-    from safetensors.torch import load
-    folder = None if folder is None else Path(folder); row, data = read_checked("ot/studies", folder); tensors = load(data)
-    out = {"ot": OTRecon(load_ot(device=device, folder=folder).requires_grad_(False))}
-    for name, run in row["config"]["runs"].items():
-        model = dict(ot=build_ot, san=build_san).get(run["method"], build_plain)(run["config"])
-        model.load_state_dict({k.removeprefix(name + "/"): v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(name + "/")})
-        out[name] = (OTRecon if run["method"] == "ot" else NetworkReconstructor)(model.to(device).requires_grad_(False))
-    return out
+    folder = None if folder is None else Path(folder)
+    found = load_runs("ot/studies", lambda run: dict(ot=build_ot, san=build_san).get(run["method"], build_plain)(run["config"]), device, folder)
+    return {"ot": OTRecon(load_ot(device=device, folder=folder).requires_grad_(False))} | {name: (OTRecon if run["method"] == "ot" else NetworkReconstructor)(model) for name, (run, model) in found.items()}
 
 # %% ../../nbs/methods/43_ot_runs.ipynb #1ba07bd4
 def pattern_rates()->list: # (rate, pattern), as the paper's tables

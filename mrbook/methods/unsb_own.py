@@ -15,14 +15,13 @@ import numpy as np, torch
 import mrbook
 from ..generative.diffusion import fast_precision
 from .dact_prior import load_prior, prior_label
-from .translator import Translator, pictures, unpicture
+from .translator import Translator, pictures, unpicture, write_result
 from .unsb_dmd2 import FRAME, UNSB, BridgeRefiner, UNSBConfig, heap_distance, train_unsb
 from .unsb_runs import SHIPPED
 from ..mri.preprocess import looks_stripped
 from ..mri.unpaired import Found, find_ixi, find_zenodo, heap, load_people
 from ..mri.volumes import Volume, VolumeError, canonical, check_output, percentile_window, read_volume, resample, resample_like, voxel_sizes, write_volume
 from ..pretrained import load, manifest, save_pretrained
-from ..training import write_atomic
 
 # %% ../../nbs/methods/24_unsb_own.ipynb #f751ec2b
 def field_strength(
@@ -107,10 +106,7 @@ def translate_file(
         voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], interpolation=f"cubic splines to {method.spacing:g} mm, slices of {thickest:g} mm included; answer {'on that grid' if fine else 'interpolated back to the grid of the input'}", notes=notes,
         weights=manifest(folder)[SHIPPED[weighting]]["sha256"], seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. The networks that ship saw synthetic brains for minutes: they correct contrast and leave noise and thick slices as they are. What the source does not show is guessed; a lesion can be lost or invented.")
-    write_volume(result, target)
-    name = target.name.removesuffix(".gz").removesuffix(".nii") + ".json"
-    write_atomic(target.with_name(name), json.dumps(facts, indent=1).encode())
-    return facts
+    return write_result(result, target, facts)
 
 # %% ../../nbs/methods/24_unsb_own.ipynb #c77fe0dd
 def scans_in(

@@ -20,7 +20,7 @@ from .unsb_baselines import TRAINED, VARIANTS, OnePassTranslator, build_cut, bui
 from .unsb_dmd2 import FRAME, UNSB, build_unsb, paired_error
 from ..mri.unpaired import FIRST, heap, person_slices, phantom_person
 from ..mri.volumes import fit_size
-from ..pretrained import read_checked, save_pretrained
+from ..pretrained import load_runs, save_pretrained
 from ..training import Run, load_tensors
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #96c2e964
@@ -142,10 +142,5 @@ def study_networks(
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict[str, Translator]: # run -> translator
     "The networks of a study."
-    from safetensors.torch import load
-    row, data = read_checked(weights, None if folder is None else Path(folder)); tensors, out = load(data), {}
-    for name, run in row["config"]["runs"].items():
-        model = BUILD.get(run["method"], build_unsb)(run["config"])
-        model.load_state_dict({k.removeprefix(name + "/"): v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(name + "/")})
-        out[name] = (OnePassTranslator if run["method"] in BUILD else UNSB)(model.to(device).requires_grad_(False), frame=FRAME)
-    return out
+    found = load_runs(weights, lambda run: BUILD.get(run["method"], build_unsb)(run["config"]), device, None if folder is None else Path(folder))
+    return {name: (OnePassTranslator if run["method"] in BUILD else UNSB)(model, frame=FRAME) for name, (run, model) in found.items()}
