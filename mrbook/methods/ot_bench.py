@@ -165,8 +165,10 @@ def _costs(name, game, inputs): # rows of one method
     inner[parts[0][1]] = use - sum(inner[m] for _, m, used in parts[1:] if used)
     rows = [dict(method=name, network=k, params=million(m), gmac=inner[m], mib=None) for k, m, _ in parts]
     total, mine = lambda key, some: sum(r[key] for r, p in zip(rows, parts) if p[2] or not some), peak_memory(call)
-    return rows + [dict(method=name, network="all, as counted in table VI", params=total("params", False), gmac=total("gmac", False), mib=None),
-        dict(method=name, network="to reconstruct one slice", params=total("params", True), gmac=use, mib=total("params", True) * 4e6 / 2**20 + mine)]
+    most = max([mine] + [peak_memory(lambda: m(aux)) for _, m, used in parts if not used]) # of the training's networks, one after the other
+    mib = lambda some, steps: total("params", some) * 4e6 / 2**20 + steps
+    return rows + [dict(method=name, network="all, as counted in table VI", params=total("params", False), gmac=total("gmac", False), mib=mib(False, most)),
+        dict(method=name, network="to reconstruct one slice", params=total("params", True), gmac=use, mib=mib(True, mine))]
 
 # %% ../../nbs/methods/42_ot_bench.ipynb #6319130c
 PAPER_TABLE6 = {"SAN": (47.23, 174.71, 352.21), "OT-Based": (27.86, 104.01, 224.97)} # M parameters, G multiply-adds, MiB

@@ -32,7 +32,7 @@ class UNetConfig:
     embedding: int = 0 # width of the time embedding; 0: 4 * channels
     scale_shift: bool = False # time enters as scale and shift of the norm, not as a sum
     dropout: float = 0. # before the second convolution of a block
-    group: int = 16 # channels per group of the norms; 0: 32 groups, as in improved-diffusion
+    group: int = 16 # channels per group of the norms; 0: 32 groups, as in improved-diffusion; -1: no norms
 
     @classmethod
     def preset(cls, name, **changes):
@@ -64,7 +64,8 @@ def zero(layer):
     return layer
 
 def norm(channels, group=16):
-    "Group norm with `group` channels in a group, or 32 groups where `group` is 0 (fewer where they do not divide)."
+    "Group norm with `group` channels in a group, or 32 groups where `group` is 0 (fewer where they do not divide); below 0, no norm."
+    if group < 0: return nn.Identity()
     return nn.GroupNorm(channels // math.gcd(group, channels) if group else math.gcd(32, channels), channels)
 
 # %% ../../nbs/nets/00_unet.ipynb #dba152ff
