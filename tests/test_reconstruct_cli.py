@@ -17,11 +17,11 @@ from mrbook.mri.volumes import Scale, Volume, restack, slices, write_volume
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    "K-space of eight T2w slices, a quarter of it measured, and a T1w that lies a few pixels off."
-    folder = tmp_path_factory.mktemp("ot"); a = phantom(7951, 4.)
-    t1, t2 = (Volume(image(a, Contrast(w, 3.))[:, :, 20:28], a.affine) for w in ("t1w", "t2w"))
+    "K-space of six T2w slices at 2 mm, a quarter of it measured, and a T1w that lies a few pixels off."
+    folder = tmp_path_factory.mktemp("ot"); a = phantom(7951, 2., head=True)
+    t1, t2 = (Volume(image(a, Contrast(w, 3.))[:, :, 42:48], a.affine) for w in ("t1w", "t2w"))
     cut = {k: slices(v, scale=Scale(0., float(v.data.max()))) for k, v in dict(t1=t1, t2=t2).items()}
-    scan = acquire(cut["t1"].data, cut["t2"].data, ScanConfig(apart=(1.5, 1.5)), 3, together=True)
+    scan = acquire(cut["t1"].data, cut["t2"].data, ScanConfig(apart=(3., 3.)), 3, together=True)
     mask = sampling_mask("random", tuple(scan.aux.shape[-2:]), .25, 1)
     np.save(folder / "kspace.npy", np.where(mask, scan.kspace, 0)); np.save(folder / "mask.npy", mask[0, 0, 0]); np.save(folder / "short.npy", mask[0, 0, 0, 1:])
     np.save(folder / "nothing.npy", np.zeros(scan.kspace.shape, np.complex64))
@@ -41,7 +41,7 @@ def test_shipped_network_reconstructs(folder, capsys, monkeypatch):
     truth, zero = torch.from_numpy(np.load("truth.npy")), ifft2c(torch.from_numpy(np.load("kspace.npy"))).abs()
     made = slices(Volume(out.get_fdata().astype(np.float32), out.affine), scale=Scale(0., 1.)).data
     off = lambda x: float((x - truth).square().sum() / truth.square().sum())
-    assert off(made) < 0.8 * off(zero), (off(made), off(zero))
+    assert off(made) < 0.5 * off(zero), (off(made), off(zero))
     assert reconstruct() == 2 and "--force" in capsys.readouterr().err
     assert reconstruct("--force") == 0
 
