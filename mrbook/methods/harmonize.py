@@ -104,7 +104,9 @@ def neighbours(
 )->Tensor: # (n, 1 + 2 context, h, w): each slice, then those before and after it, near to far
     "Every slice with the slices beside it; the outermost ones repeat themselves."
     i, last = torch.arange(len(x), device=x.device), len(x) - 1
-    return torch.cat([x] + [x[(i + d * way).clamp(0, last)] for d in range(1, context + 1) for way in (-1, 1)], 1)
+    return torch.cat([x[(i + d).clamp(0, last)] for d in _steps_aside(context)], 1)
+
+def _steps_aside(context): return [0] + [d * way for d in range(1, context + 1) for way in (-1, 1)]
 
 class Harmonizer(nn.Module):
     "A conditional DDPM: source slice in, target-contrast slice out (Durrer et al. 2023)."
@@ -219,7 +221,7 @@ class PairSlices:
 
     def beside(self, way, come, i, context): # (n, 1 + 2 context, h, w) float
         "Matched slices i with their neighbours."
-        return torch.cat([self.matched[way, come, i + d].float() for d in [0] + [k * s for k in range(1, context + 1) for s in (-1, 1)]], 1)
+        return torch.cat([self.matched[way, come, i + d].float() for d in _steps_aside(context)], 1)
 
 def pair_slices(
     people:list, # of `Travel`
@@ -302,7 +304,7 @@ def train_harmonizer(
 
 # %% ../../nbs/methods/50_harmonize.ipynb #2274ec4c
 HARMONIZE_TEMPERATURE = 0. # of a single answer; chosen on validation subjects
-HARMONIZE_SPREAD = 1.1 # factor on the sd over samples; fitted on validation subjects
+HARMONIZE_SPREAD = 1.1 # factor on the sd over samples; fitted on validation subjects for an earlier network (1.2 would fit them best now)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #a39f93fc
 class HarmonizeTranslator(Translator):

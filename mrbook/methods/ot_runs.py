@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['R', 'STEPS_IN_USE', 'FIELDS', 'COMMON', 'CRITIC', 'FIELD', 'BASE', 'STUDY_PLANS', 'ReconPlan', 'run_slices',
-           'run_people', 'train_plan', 'ship_plans', 'study_runs', 'study_networks', 'pattern_rates']
+           'run_people', 'train_plan', 'ship_plans', 'study_runs', 'ramp_left_in', 'study_networks', 'pattern_rates']
 
 # %% ../../nbs/methods/43_ot_runs.ipynb #7a4e4403
-import json
+import copy, json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from .ot_baselines import NetworkReconstructor, SANConfig, VarNetRunConfig, buil
 from .ot_recon import FIRST, OTRecon, OTReconConfig, PairedScan, Reconstructor, ScanConfig, acquire, build_ot, load_ot, ot_slices, train_alignment, train_ot
 from ..mri.sampling import RATES
 from ..nets.registration import CriticConfig, RegistrationConfig, RegistrationNet
-from ..nets.varnet import VarNetConfig
+from ..nets.varnet import Refiner, VarNetConfig
 from ..pretrained import load_runs, manifest, save_pretrained
 from ..training import Run, load_tensors
 
@@ -148,6 +148,14 @@ def study_runs(
     "What the manifest says of every run."
     m = manifest(None if folder is None else Path(folder))
     return m["ot/recon"]["runs"] | m["ot/studies"]["config"]["runs"]
+
+def ramp_left_in(
+    method:Reconstructor, # with networks that see images without their ramp of phase
+)->Reconstructor: # the same weights, which now see the ramp
+    "What `phase_ramp` is worth, for studies."
+    method = copy.deepcopy(method)
+    for part in (m for m in method.model.modules() if isinstance(m, Refiner)): part.config = replace(part.config, norm="complex")
+    return method
 
 def study_networks(
     device="cpu", # where they go

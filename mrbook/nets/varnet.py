@@ -138,8 +138,8 @@ class Refiner(nn.Module):
         parts = lambda z: torch.cat([z.real, z.imag], 1)
         if self.config.norm == "parts": x, sd = standardise(parts(image))
         else:
-            ramp = phase_ramp(image) if self.config.norm == "ramp" else 1
-            unit = ramp * complex_unit(image * ramp.conj() if self.config.norm == "ramp" else image); x = parts(image / unit)
+            ramp = phase_ramp(image) if self.config.norm == "ramp" else torch.ones_like(image[..., :1, :1])
+            unit = ramp * complex_unit(image * ramp.conj()); x = parts(image / unit)
         x = x if aux is None else torch.cat([x, standardise(aux)[0]], 1)
         out = (self.net(x) if isinstance(self.net, PlainUNet) else self.net(x, torch.zeros(len(x), device=x.device))).to(image.real.dtype)
         if self.config.norm == "parts": out = out * sd
