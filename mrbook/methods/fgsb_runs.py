@@ -6,7 +6,6 @@
 __all__ = ['METHODS', 'SIZES', 'STUDY_PLANS', 'RunPlan', 'run_slices', 'train_plan', 'ship_plans', 'study_networks']
 
 # %% ../../nbs/methods/34_fgsb_runs.ipynb #9a428411
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ from .fgsb_baselines import L1Config, Pix2pixConfig, SingleTranslator, build_l1,
 from .translator import Translator
 from ..mri.synthesis_tasks import FIRST, task_subject
 from ..pretrained import load_runs, save_pretrained
-from ..training import Run, load_tensors
+from ..training import Run, kept_run
 
 # %% ../../nbs/methods/34_fgsb_runs.ipynb #538804ce
 METHODS = dict(fgsb=(FGSBConfig, train_fgsb, build_fgsb), pix2pix=(Pix2pixConfig, train_pix2pix, build_pix2pix), l1=(L1Config, train_l1, build_l1))
@@ -103,11 +102,10 @@ def ship_plans(
     "Put the networks of a study into one file."
     tensors, runs = {}, {}
     for plan in STUDY_PLANS[weights] if plans is None else plans:
-        model, facts = load_tensors(Path(trained)/plan.name/"model.safetensors")
-        lines = [json.loads(l) for l in (Path(trained)/plan.name/"log.jsonl").read_text().splitlines()]
-        tensors |= {f"{plan.name}/{k}": v for k, v in model.items()}
+        run = kept_run(Path(trained)/plan.name); facts = run.state
+        tensors |= {f"{plan.name}/{k}": v for k, v in run.tensors.items()}
         runs[plan.name] = dict(method=plan.method, task=plan.task, subjects=plan.subjects, seed=plan.seed, steps=plan.steps, best_step=facts["step"], validation=facts["validation"], config=asdict(plan.config),
-            minutes=round(max(l.get("minutes", 0.) for l in lines), 2))
+            minutes=run.minutes)
     minutes = sum(r["minutes"] for r in runs.values())
     row = dict(what=f"{len(runs)} networks of the FGSB studies", preset=", ".join(sorted({p.preset for p in (plans or STUDY_PLANS[weights])})), command=f"from mrbook.methods.fgsb_runs import *; [train_plan(p, 'runs/{weights}') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/{weights}')", seed=0,
         data="phantom subjects 5000 and on, validated on 5500 to 5503", device="one CPU core, bf16", minutes=round(minutes, 1), metric=dict(name="mean validation error of its networks", value=float(np.mean([r["validation"] for r in runs.values()])))) | (row or {})
