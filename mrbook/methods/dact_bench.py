@@ -48,16 +48,17 @@ def make_bench(
     split:str="test", # of the phantom cohort
     sigma:float=0.02, # noise sd per channel
     seed:int=0, # of the noise
+    first:int=0, # number of the first subject in its split
 )->Bench:
     "Simulate pairs; deterministic by its arguments."
     parts = []
     for i in range(subjects):
-        a = phantom(FIRST_SEED[split] + i); found = brain_slices(a)
+        a = phantom(FIRST_SEED[split] + first + i); found = brain_slices(a)
         z = list(found[np.round(np.linspace(0.15, 0.85, slices) * (len(found) - 1)).astype(int)])
         high = torch.from_numpy(axial(image(a, Contrast(weighting, 3.)), z))[:, None]
         low = torch.from_numpy(axial(image(a, Contrast(weighting, 0.2), LOW_FIELD[weighting][sequence], clip=False), z))[:, None]
         low = low / torch.quantile(low[low > 0.1], 0.995)
-        scan = simulate_02t(low, sigma=sigma, generator=torch.Generator().manual_seed(1000 * seed + i))
+        scan = simulate_02t(low, sigma=sigma, generator=torch.Generator().manual_seed(1000 * seed + first + i))
         parts.append((high, scan.image, scan.operator(low), torch.from_numpy(axial(a.labels, z)), torch.full((slices,), i)))
     return Bench(*map(torch.cat, zip(*parts)), scan.operator, weighting)
 
@@ -76,7 +77,7 @@ def run_method(
     if method == "bicubic": return bench.operator.upsample(bench.y, bench.truth.shape).clamp(0, 1)
     prior, anchors = load_prior(device); label = prior_label(bench.weighting, False); out = []
     generator = torch.Generator().manual_seed(seed)
-    per = int(bench.subject.bincount()[0]); step = max(batch // per, 1) * per # never cut a subject in two
+    per = int(bench.subject.bincount()[0]); step = per if method == "TAO" else max(batch // per, 1) * per # never cut a subject in two; TAO has one network for each
     for i in range(0, len(bench.y), step):
         y, scan = bench.y[i:i + step].to(device), bench.subject[i:i + step].to(device)
         contrast = contrast_map(method, y, bench.operator, config, anchors[label].to(device), scan, seed)
