@@ -304,7 +304,7 @@ def train_harmonizer(
 
 # %% ../../nbs/methods/50_harmonize.ipynb #2274ec4c
 HARMONIZE_TEMPERATURE = 0. # of a single answer; chosen on validation subjects
-HARMONIZE_SPREAD = 1.1 # factor on the sd over samples; fitted on validation subjects for an earlier network (1.2 would fit them best now)
+HARMONIZE_SPREAD = 1.15 # factor on the sd over samples; fitted on validation subjects
 
 # %% ../../nbs/methods/50_harmonize.ipynb #a39f93fc
 class HarmonizeTranslator(Translator):
