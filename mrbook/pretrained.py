@@ -86,7 +86,7 @@ def add_row(
     row = row | dict(file=row.get("file", file_name(name)), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     write_atomic(folder / row["file"], data)
     rows = dict(sorted((manifest(folder) | {name: row}).items()))
-    write_atomic(folder / "manifest.json", (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+    write_atomic(folder / "manifest.json", ("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in rows.items()) + "\n}\n").encode()) # one line for each file of weights
     return row
 
 # %% ../nbs/pretrained.ipynb #7ae03ee5

@@ -210,6 +210,9 @@ class OTReconConfig:
     early: float = .3 # the draft's own error, as a share of alpha (ours; 0: none)
     inner: int = 0 # rounds I of Algorithm 1; 0: both critics learn once a step, the maps only in the joint step (ours)
     refine: int = 0 # steps of `refine_displacement` after the alignment network (ours; not in the paper)
+    stiffness: float = .02 # of that refinement
+    turn: bool = False # it may also turn the T1w as a whole
+    passes: int = 1 # 2: align once more, on the finished reconstruction, and reconstruct again from the draft (ours)
     similarity: float = 0. # weight of the local correlation of aligned T1w and T2w (ours; not in the paper)
     pattern: str = "random" # of the masks: random, equispaced, radial, or mixed: all three
     rate: float|tuple = .25 # share of k-space that is measured; several: all of them
@@ -220,6 +223,7 @@ class OTReconConfig:
         if self.guide not in GUIDES: raise ValueError(f"no guide {self.guide!r}; there are {', '.join(GUIDES)}")
         check_masks(self)
         if not 0 <= self.draft <= self.reconstruction.cascades or (self.guided and self.draft == self.reconstruction.cascades): raise ValueError(f"draft={self.draft} of {self.reconstruction.cascades} cascades leaves none that sees the guide")
+        if self.passes < 1 or (self.passes > 1 and not (self.guided and self.isa and self.refine)): raise ValueError(f"passes={self.passes}: at least one; a second one aligns again, which needs a guide, isa and refine")
         if self.inner < 0: raise ValueError(f"inner={self.inner}: 0 or more rounds")
 
     @property
@@ -286,11 +290,12 @@ class OTNet(nn.Module):
     def align(self,
         aux:Tensor, # (n, 1, h, w), T1w as taken
         seen:Tensor, # (n, 1, h, w), the T2w as far as it is known
-    )->tuple[Tensor|None, Tensor, Tensor|None]: # displacement, x_A, and the network's own displacement
+        begun:Tensor|None=None, # (n, 2, h, w), displacement to go on from; None: the network's
+    )->tuple[Tensor|None, Tensor, Tensor|None]: # displacement, x_A, and the displacement before its refinement
         "OT_S of eq. (2)."
         if self.registration is None: return None, aux, None
-        own = phi = self.registration(aux, seen.detach()) # alignment looks at the draft, it does not teach it
-        if self.config.refine: phi = phi + (refine_displacement(aux, seen, phi, self.config.refine) - phi).detach()
+        c = self.config; own = phi = self.registration(aux, seen.detach()) if begun is None else begun # alignment looks at the draft, it does not teach it
+        if c.refine: phi = phi + (refine_displacement(aux, seen, phi, c.refine, stiffness=c.stiffness, turn=c.turn) - phi).detach()
         return phi, warp(aux, phi), own
 
     def synthesise(self, aligned:Tensor)->Tensor: # T1w to T2w, (n, 1, h, w) both
@@ -313,9 +318,11 @@ class OTNet(nn.Module):
         k, phi, aligned, synthetic, own = measured, None, None, None, None
         for cascade in r.cascades[:c.draft]: k = cascade(k, measured, encoding)
         draft = k
-        if c.guided: phi, aligned, own = self.align(aux, magnitude(draft)); synthetic = self.synthesise(aligned)
-        for cascade in r.cascades[c.draft:]: k = cascade(k, measured, encoding, self.guide(aligned, synthetic))
-        if c.reconstruction.hard: k = hard_consistency(k, measured, mask)
+        for _ in range(c.passes): # each from the draft, with a T1w aligned to the best image so far
+            if c.guided: phi, aligned, begun = self.align(aux, magnitude(k), phi); own = begun if own is None else own; synthetic = self.synthesise(aligned)
+            k = draft
+            for cascade in r.cascades[c.draft:]: k = cascade(k, measured, encoding, self.guide(aligned, synthetic))
+            if c.reconstruction.hard: k = hard_consistency(k, measured, mask)
         if c.cms and not c.guided: phi, aligned, own = self.align(aux, magnitude(k)); synthetic = self.synthesise(aligned)
         return Joint(Reconstruction(encoding.reduce(ifft2c(k)), k, encoding.sensitivities), draft, phi, aligned, synthetic, own)
 

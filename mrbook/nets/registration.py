@@ -135,6 +135,10 @@ def local_correlation(
     return total / len(scales)
 
 # %% ../../nbs/nets/04_registration.ipynb #a58108c0
+def _swirl(h, w, device): # (1, 2, h, w): a small turn about the middle, one pixel long at either end of the middle column
+    y, x = torch.meshgrid(*(torch.linspace(-n, n, n, device=device) / h for n in (h, w)), indexing="ij")
+    return torch.stack([-x, y])[None]
+
 def refine_displacement(
     moving:Tensor, # (n, c, h, w) real
     fixed:Tensor, # (n, c, h, w) real, of any contrast
@@ -143,13 +147,15 @@ def refine_displacement(
     rate:float=.3, # pixels per step
     stiffness:float=.02, # weight of the squared differences of neighbouring knots
     knots:int=16, # pixels from one knot of the correction to the next
+    turn:bool=False, # the image may also turn as a whole, which no stiffness resists
 )->Tensor: # (n, 2, h, w), pixels, without gradient
     "Some steps uphill on `local_correlation`, for these images alone; a cubic surface between few knots cannot fold easily."
     h, w = moving.shape[-2:]; moving, fixed, displacement = (x.detach().float() for x in (moving, fixed, displacement))
     with torch.enable_grad(), torch.autocast(moving.device.type, enabled=False):
-        at = torch.zeros(len(moving), 2, max(2, h // knots), max(2, w // knots), device=moving.device, requires_grad=True); adam = torch.optim.Adam([at], rate)
+        at, angle = (torch.zeros(len(moving), *size, device=moving.device, requires_grad=True) for size in ((2, max(2, h // knots), max(2, w // knots)), (1, 1, 1)))
+        around, adam = _swirl(h, w, moving.device), torch.optim.Adam([at, angle] if turn else [at], rate)
         for step in range(steps + 1):
-            now = displacement + F.interpolate(at, (h, w), mode="bicubic", align_corners=True)
+            now = displacement + F.interpolate(at, (h, w), mode="bicubic", align_corners=True) + angle * around
             if step == steps: return now.detach()
             loss = stiffness * sum(at.diff(dim=d).square().mean() for d in (-2, -1)) - local_correlation(warp(moving, now), fixed)
             adam.zero_grad(); loss.backward(); adam.step()
