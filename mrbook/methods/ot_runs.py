@@ -16,7 +16,7 @@ import numpy as np, torch
 from torch import Tensor
 
 from .ot_baselines import NetworkReconstructor, SANConfig, VarNetRunConfig, build_plain, build_san, train_san, train_varnet
-from .ot_recon import FIRST, OTNet, OTRecon, OTReconConfig, PairedScan, Reconstructor, ScanConfig, acquire, build_ot, load_ot, ot_slices, train_alignment, train_ot
+from .ot_recon import FIRST, OTRecon, OTReconConfig, PairedScan, Reconstructor, ScanConfig, acquire, build_ot, load_ot, ot_slices, train_alignment, train_ot
 from ..mri.sampling import RATES
 from ..nets.registration import CriticConfig, RegistrationConfig, RegistrationNet
 from ..nets.varnet import Refiner, VarNetConfig
@@ -160,9 +160,8 @@ def as_trained(
     method:OTRecon, # the shipped network
 )->OTRecon: # the same weights, aligned as in training: one pass, five steps, no turn
     "What `IN_USE` is worth, for studies."
-    model = OTNet(replace(method.model.config, **{k: getattr(BASE["ot"], k) for k in IN_USE})).to(next(method.model.parameters()).device)
-    model.load_state_dict(method.model.state_dict())
-    return OTRecon(model.requires_grad_(False), method.batch_size)
+    method = copy.deepcopy(method); method.model.config = replace(method.model.config, **{k: getattr(BASE["ot"], k) for k in IN_USE})
+    return method
 
 def study_networks(
     device="cpu", # where they go
