@@ -75,7 +75,8 @@ def remove_noise_floor(
 @dataclass(frozen=True)
 class DACTConfig:
     "Options of DACT; the defaults are what `mrbook enhance` uses."
-    variant: str = "mix" # source histogram: 'mix' (ours: half cohort, half estimate, then frozen), 'anchored' (cohort alone) or 'instance' (the paper's words)
+    variant: str = "mix" # source histogram: 'mix' (ours: cohort and estimate, then frozen), 'anchored' (cohort alone) or 'instance' (the paper's words)
+    cohort: float = 0.75 # share of the cohort's histogram in 'mix', 0 to 1; the rest is the estimate's
     freeze: float = 0.1 # 'mix' keeps its LUT after this share of the steps; 1: never frozen
     steps: int = 50 # DDIM steps (paper: 50)
     zeta: float = 1.0 # share of fresh noise when x is noised again, 0 to 1
@@ -103,6 +104,7 @@ class DACTConfig:
             if getattr(self, k) not in v: raise ValueError(f"{k} must be one of {', '.join(v)}, not {getattr(self, k)!r}")
         if not 1 <= self.steps <= 1000: raise ValueError(f"steps must lie between 1 and 1000: {self.steps}")
         if self.lam <= 0 or not 0 <= self.zeta <= 1: raise ValueError(f"lam must be positive and zeta within 0 and 1: lam={self.lam}, zeta={self.zeta}")
+        if not 0 <= self.cohort <= 1: raise ValueError(f"cohort is a share, 0 to 1, not {self.cohort}")
     @property
     def weight_start(self): return 1. if self.weight_map == "off" else 0.5 if self.weight_map == "free" else 1.
 
@@ -211,7 +213,7 @@ class LUTMap(HistogramMatch):
         source = pool(self.simulated(x, operator, self.lut), self.scan)
         if c.variant == "mix":
             if self.cohort is None or c.histogram_of == "forward": self.cohort = self.simulated(self.anchor, operator, self.lut[:1]).mean(0, keepdim=True)
-            source = (source + self.cohort) / 2
+            source = source.lerp(self.cohort, c.cohort)
         q = solve_lut(source, self.target, c)
         lut = compose(self.lut, q, 0.6 if self.ready else 1.) if c.histogram_of == "forward" else q.to(self.lut)
         self.lut = ground(lut, pool(self.brightness(x), self.scan), 1.25 * self.sigma)
