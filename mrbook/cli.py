@@ -420,6 +420,7 @@ def enhance(
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Device="auto",
     head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
+    cohort: Annotated[list[Path] | None, typer.Option(metavar="SCANS", help="High-field scans of other people in the same contrast: a NIfTI file or a folder of them, may be repeated. Their histogram replaces that of the phantoms that ship.", show_default=False)]=None,
     force: Force=False,
 ):
     """Enhance a low-field scan towards 3 T, without training on it (DACT).
@@ -430,13 +431,15 @@ def enhance(
 
     mrbook enhance scan.nii.gz enhanced.nii.gz --contrast t2w
 
+    mrbook enhance scan.nii.gz enhanced.nii.gz --contrast t2w --cohort our_3T_t2w/ --variant anchored
+
     mrbook enhance scan.nii.gz enhanced.nii.gz --contrast t1w --seed 1 --force
     """
     _choose(contrast, CONTRASTS, "contrast"); _choose(variant, VARIANTS, "variant"); _choose(head, HEADS, "answer to --head"); _check_device_name(device)
     if not 1 <= steps <= 1000: raise ValueError(f"--steps must be between 1 and 1000: {steps}")
     device, start = _ready(input, output, force, device)
     from mrbook.methods.dact import enhance_file
-    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=sys.stderr.isatty())
+    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=sys.stderr.isatty(), cohort=cohort or [])
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #7eabfdc2

@@ -86,8 +86,8 @@ def test_completion_of_a_word():
 
 def test_enhance_passes_every_option_on(scan, fake, capsys):
     out = scan.with_name("out.nii.gz")
-    assert cli.main(["enhance", str(scan), str(out), "--contrast", "t2w", "--variant", "instance", "--steps", "7", "--seed", "3", "--device", "cpu", "--head", "no"]) == 0
-    assert fake == [(scan, out, dict(contrast="t2w", variant="instance", steps=7, seed=3, device="cpu", head=False, progress=False))]
+    assert cli.main(["enhance", str(scan), str(out), "--contrast", "t2w", "--variant", "instance", "--steps", "7", "--seed", "3", "--device", "cpu", "--head", "no", "--cohort", "a", "--cohort", "b.nii"]) == 0
+    assert fake == [(scan, out, dict(contrast="t2w", variant="instance", steps=7, seed=3, device="cpu", head=False, progress=False, cohort=[Path("a"), Path("b.nii")]))]
     text = capsys.readouterr().out
     assert "note: qform and sform differ" in text and text.splitlines()[-1].startswith(str(out))
 
@@ -95,7 +95,7 @@ def test_enhance_passes_every_option_on(scan, fake, capsys):
 def test_enhance_defaults(scan, fake):
     assert cli.main(["enhance", str(scan), str(scan.with_name("out.nii")), "--contrast", "t1w"]) == 0
     options = fake[0][2]
-    assert (options["variant"], options["steps"], options["seed"], options["head"]) == ("mix", 50, 0, None) and options["device"] in ("cpu", "cuda")
+    assert (options["variant"], options["steps"], options["seed"], options["head"], options["cohort"]) == ("mix", 50, 0, None, []) and options["device"] in ("cpu", "cuda")
 
 
 BAD_OPTIONS = [(["--contrast", "t3w"], "t3w"), ([], "--contrast"), (["--contrast", "t1w", "--variant", "best"], "best"), (["--contrast", "t1w", "--steps", "0"], "--steps"),
@@ -171,6 +171,18 @@ def test_an_input_that_cannot_be_used(tmp_path, capsys, kind):
     assert cli.main(["enhance", str(path), str(tmp_path / "out.nii.gz"), "--contrast", "t1w", "--device", "cpu"]) == 2
     one_line(capsys)
     assert [p.name for p in tmp_path.iterdir()] == ["in.nii.gz"]
+
+
+@needs_dact
+@pytest.mark.parametrize("kind, word", [("four", "4"), ("zeros", ""), ("nan", ""), ("cut", ""), ("missing", "does not exist"), ("folder", "holds no"), ("coarse", "pixels of 5 mm")])
+def test_a_cohort_that_cannot_be_used(scan, tmp_path, capsys, kind, word):
+    import nibabel as nib
+    home = tmp_path / "cohort"; home.mkdir(); path = home / "site.nii.gz"
+    if kind == "coarse": nib.save(nib.Nifti1Image(np.random.default_rng(0).random((32, 32, 8), np.float32), np.diag([5., 5, 5, 1])), path)
+    elif kind not in ("missing", "folder"): bad_input(kind, path)
+    place = home if kind == "folder" else path
+    assert cli.main(["enhance", str(scan), str(tmp_path / "out.nii.gz"), "--contrast", "t1w", "--device", "cpu", "--cohort", str(place)]) == 2
+    assert word in one_line(capsys) and not list(tmp_path.glob("out*"))
 
 
 @needs_dact

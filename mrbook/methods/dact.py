@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HEAD_RIM', 'foreground', 'shrink', 'estimate_noise', 'remove_noise_floor', 'DACTConfig', 'ContrastMap', 'pool',
            'compose', 'solve_lut', 'ground', 'HistogramMatch', 'LUTMap', 'conjugate_gradient', 'data_step',
-           'update_weight', 'adam_step', 'restore', 'DACT', 'enhance_file', 'flicker']
+           'update_weight', 'adam_step', 'restore', 'DACT', 'cohort_slices', 'cohort_files', 'enhance_file', 'flicker']
 
-# %% ../../nbs/methods/11_dact.ipynb #bc02df8d
+# %% ../../nbs/methods/11_dact.ipynb #ce3482af
 import copy, hashlib, json, math, time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,11 +18,11 @@ from tqdm import tqdm
 from ..generative.diffusion import Diffusion, draw, grid
 from .sinkhorn_lut import apply_lut, bin_centers, quantile_lut, sinkhorn_lut, soft_histogram
 from .. import __version__
-from .translator import Translator, write_result
+from .translator import Translator, pictures, write_result
 from ..mri.low_field import Identity, InPlane
 from ..mri.physics import rician
 from ..mri.preprocess import has_head
-from ..mri.volumes import Volume, check_output, check_resolution, read_volume, voxel_sizes, write_volume
+from ..mri.volumes import Volume, VolumeError, canonical, check_output, check_resolution, percentile_window, read_volume, resample, voxel_sizes, write_volume
 
 # %% ../../nbs/methods/11_dact.ipynb #7082f36b
 def foreground(
@@ -338,7 +338,7 @@ def restore(
         x_t = math.sqrt(b) * (2 * x - 1) + math.sqrt(1 - b) * (math.sqrt(1 - config.zeta) * eps + math.sqrt(config.zeta) * noise())
     return x
 
-# %% ../../nbs/methods/11_dact.ipynb #8a7bc6f3
+# %% ../../nbs/methods/11_dact.ipynb #7cb2f3d2
 HEAD_RIM = 7 # pixels of 2 mm: scalp, skull and the outer CSF
 
 class DACT(Translator):
@@ -354,12 +354,12 @@ class DACT(Translator):
     ): self.prior, self.anchor, self.label, self.config, self.seed, self.batch_size, self.progress = prior, anchor, label, config, seed, batch_size, progress
 
     @classmethod
-    def pretrained(cls, weighting, head=False, config=DACTConfig(), device="cpu", **options):
-        "The shipped prior and anchor for 't1w' or 't2w', for scans with or without a head."
+    def pretrained(cls, weighting, head=False, config=DACTConfig(), device="cpu", anchor=None, **options):
+        "The shipped prior for 't1w' or 't2w', for scans with or without a head; anchor: slices (m, 1, H, W) instead of those that ship."
         from mrbook.methods.dact_prior import load_prior, prior_label
         prior, anchors = load_prior(device); k = prior_label(weighting, head)
         if head and config.rim == 0: config = replace(config, rim=HEAD_RIM)
-        return cls(prior, anchors[k].to(device), k, config, **options)
+        return cls(prior, (anchors[k] if anchor is None else anchor).to(device), k, config, **options)
 
     def operator(self, spacing): # D for pixels of `spacing` (h, w) mm
         factor = tuple(max(s / self.spacing, 1.) for s in spacing)
@@ -388,7 +388,38 @@ class DACT(Translator):
             out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], generator))
         return torch.cat(out)
 
-# %% ../../nbs/methods/11_dact.ipynb #f80d81e3
+# %% ../../nbs/methods/11_dact.ipynb #63293fa3
+def cohort_slices(
+    volumes:list, # of `Volume`: high-field scans of other people, one contrast
+    most:int=40, # slices in all, spread evenly over scans and heads
+    spacing:float=2., # mm in plane, that of the prior
+)->Tensor: # (m, 1, H, W) in [0, 1], smaller ones padded with 0
+    "Axial slices of high-field scans, as an anchor for DACT."
+    if not volumes: raise VolumeError("the cohort is empty: give at least one high-field scan")
+    found, each = [], max(most // len(volumes), 1)
+    for v in volumes:
+        ras = canonical(v)[0]; sizes = voxel_sizes(ras.affine)
+        if max(sizes[:2]) > 1.25 * spacing: raise VolumeError(f"a scan of the cohort has pixels of {max(sizes[:2]):.3g} mm in the axial plane; the prior works at {spacing:g} mm, so give scans that are no coarser than that")
+        x = pictures(percentile_window(resample(ras, (spacing, spacing, max(sizes[2], spacing))).data)[0].astype(np.float32))
+        area = (x > 0.05).float().mean((1, 2, 3)); full = (area >= max(0.3 * float(area.max()), 0.01)).nonzero()[:, 0]
+        if not len(full): raise VolumeError("no slice of a scan of the cohort shows anatomy: is this a scan of a head?")
+        found.append(x[full[torch.linspace(0, len(full) - 1, min(each, len(full))).round().long()]])
+    h, w = (max(x.shape[k] for x in found) for k in (-2, -1))
+    return torch.cat([nn.functional.pad(x, ((w - x.shape[-1]) // 2, (w - x.shape[-1] + 1) // 2, (h - x.shape[-2]) // 2, (h - x.shape[-2] + 1) // 2)) for x in found])[:most]
+
+def cohort_files(
+    places:list, # NIfTI files, or folders of them
+)->list[Path]: # sorted within a folder
+    "The scans of a cohort; a place that holds none is refused."
+    out = []
+    for place in map(Path, places):
+        if not place.exists(): raise VolumeError(f"{place} does not exist")
+        here = sorted(p for p in place.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if place.is_dir() else [place]
+        if not here: raise VolumeError(f"{place} holds no .nii or .nii.gz file: a cohort is high-field scans of one contrast")
+        out += here
+    return out
+
+# %% ../../nbs/methods/11_dact.ipynb #d9c9875a
 def enhance_file(
     source:str|Path, # low-field NIfTI file
     target:str|Path, # where the enhanced NIfTI goes
@@ -399,18 +430,25 @@ def enhance_file(
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
     head:bool|None=None, # skull and scalp visible; None: judge by the width
     progress:bool=True,
+    cohort:list=(), # high-field NIfTI files of other people, or folders of them, same contrast; none: the phantoms that ship
 )->dict: # the provenance that is written beside the image
     "Enhance one scan; affine, grid and header of the input are kept, values are float32 in [0, 1]."
     from mrbook.pretrained import manifest
     config = DACTConfig(variant=variant, steps=steps)
     volume, target = read_volume(source), check_output(target)
     head = has_head(volume) if head is None else head
+    files, digest = cohort_files(cohort), lambda p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
+    others = {str(p): digest(p) for p in files}; mine = digest(source)
+    if mine in others.values(): raise VolumeError(f"{source} is in its own cohort: give high-field scans of other people")
+    if files and variant == "instance": raise ValueError("variant 'instance' uses no cohort: take 'mix' or 'anchored', or give none")
+    scans = [read_volume(p) for p in files]; anchor = cohort_slices(scans) if files else None
+    notes = list(volume.notes) + [f"{p} {'lacks' if head else 'has'} a skull and {source} {'has' if head else 'lacks'} one: their histograms differ, strip both or neither" for p, v in zip(files, scans) if has_head(v) != head]
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     sizes = voxel_sizes(volume.affine); check_resolution(volume, (1., 4.), axis=2)
     tick = time.perf_counter()
-    result = DACT.pretrained(contrast, head, config, device, seed=seed, progress=progress).translate_volume(volume)
-    facts = dict(tool="mrbook enhance", version=__version__, source=str(source), sha256=hashlib.sha256(Path(source).read_bytes()).hexdigest(), method="DACT", contrast=contrast,
-        head=head, config=asdict(config), seed=seed, device=device, voxel_mm=[round(float(s), 4) for s in sizes], notes=list(volume.notes),
+    result = DACT.pretrained(contrast, head, config, device, anchor, seed=seed, progress=progress).translate_volume(volume)
+    facts = dict(tool="mrbook enhance", version=__version__, source=str(source), sha256=mine, method="DACT", contrast=contrast, cohort=others or "phantoms, shipped",
+        head=head, config=asdict(config), seed=seed, device=device, voxel_mm=[round(float(s), 4) for s in sizes], notes=notes,
         weights={k: r["sha256"] for k, r in manifest().items() if k.startswith("dact/")}, seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. Fine detail is suggested by a prior trained on synthetic 3 T brains; compare with the input before you believe it.")
     return write_result(result, target, facts)
