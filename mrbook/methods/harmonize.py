@@ -6,8 +6,8 @@
 __all__ = ['MARGIN', 'HARMONIZE_PRESETS', 'LEVELS', 'FOREGROUND', 'HARMONIZE_TEMPERATURE', 'HARMONIZE_SPREAD', 'HARMONIZER',
            'HarmonizeConfig', 'harmonize_label', 'Beside', 'quantile_function', 'match_quantiles', 'neighbours',
            'Harmonizer', 'build_harmonizer', 'harmonize', 'sagittal', 'unsagittal', 'cohort_quantiles', 'PairSlices',
-           'pair_slices', 'pair_batches', 'pair_validation', 'train_harmonizer', 'HarmonizeTranslator',
-           'translate_scan', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
+           'pair_slices', 'turn_slices', 'smooth_field', 'pair_batches', 'pair_validation', 'train_harmonizer',
+           'HarmonizeTranslator', 'translate_scan', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
 
 # %% ../../nbs/methods/50_harmonize.ipynb #82e1d963
 import hashlib, json, math, time
@@ -25,7 +25,7 @@ from ..mri.volumes import Volume, VolumeError, canonical, read_volume, resample,
 from ..nets.unet import UNet, UNetConfig
 from ..training import TrainConfig, train
 
-# %% ../../nbs/methods/50_harmonize.ipynb #d6e3d389
+# %% ../../nbs/methods/50_harmonize.ipynb #a7ab1711
 MARGIN = 2 # slices that training keeps beyond the outermost ones, so that these have neighbours
 
 @dataclass(frozen=True)
@@ -43,9 +43,14 @@ class HarmonizeConfig:
     identity: float = 0.25 # share of training slices whose source is the target itself
     weighting: str = "x0" # of the loss: none, min_snr or x0
     tilt: float = 0.3 # training step t = T u^tilt with u uniform: 1 all alike, below 1 more of the noisy ones
+    turn: float = 0. # degrees by which training slices are turned at most, and scaled and sheared in proportion; 0: not (paper)
+    bias: float = 0. # sd of a random smooth field that multiplies the source in training; 0: none (paper)
+    mirror: bool = False # half of the training slices see the slice after them as the one before
+    balance: float = 0.5 # share of the draft's error that is for 1.5 T, the smaller of the two; 0.5: both alike
 
     def __post_init__(self):
         if not 0 <= self.context <= MARGIN or (self.context and not self.table): raise ValueError(f"context={self.context}, table={self.table}: 0 to {MARGIN} neighbours, and they are seen after the table")
+        if self.turn < 0 or self.bias < 0 or not 0 < self.balance < 1: raise ValueError(f"turn={self.turn} degrees and bias={self.bias} are at least 0, balance={self.balance} lies between 0 and 1")
         if self.draft and not self.change: raise ValueError("with a draft, its change is what is noised: change must not be 0")
         given = 1 + (1 + 2 * self.context) * self.table
         for name, net, need in (("network", self.net, given + 1 + bool(self.draft)), ("draft", self.draft, given)):
@@ -97,7 +102,7 @@ def match_quantiles(
     knots = [np.concatenate([[0], q.float().cpu().numpy()]) for q in (own, goal)]
     return torch.from_numpy(np.interp(x.float().cpu().numpy(), *knots)).to(x)
 
-# %% ../../nbs/methods/50_harmonize.ipynb #ca21d9f4
+# %% ../../nbs/methods/50_harmonize.ipynb #b60a206f
 def neighbours(
     x:Tensor, # (n, 1, h, w), consecutive slices
     context:int=1, # how many on either side
@@ -107,6 +112,7 @@ def neighbours(
     return torch.cat([x[(i + d).clamp(0, last)] for d in _steps_aside(context)], 1)
 
 def _steps_aside(context): return [0] + [d * way for d in range(1, context + 1) for way in (-1, 1)]
+def _other_side(context): return [_steps_aside(context).index(-d) for d in _steps_aside(context)]
 
 class Harmonizer(nn.Module):
     "A conditional DDPM: source slice in, target-contrast slice out (Durrer et al. 2023)."
@@ -150,7 +156,9 @@ class Harmonizer(nn.Module):
         x0 = off.detach() if c.change else target # the draft learns from its own error alone
         if t is None: t = (c.steps * torch.rand(len(x0), generator=generator, device=where) ** c.tilt).long().clamp(max=c.steps - 1).to(x0.device)
         loss = self.given(source, matched, mean.detach()).loss(x0, self.label(y), t=t, generator=generator, **(dict(weighting=c.weighting) | options))
-        return loss if self.draft is None else loss + off.square().mean()
+        if self.draft is None: return loss
+        weight = 1. if y is None else torch.where(y % 2 == 0, 2 * c.balance, 2 - 2 * c.balance).view(-1, 1, 1, 1)
+        return loss + (weight * off.square()).mean()
 
 # %% ../../nbs/methods/50_harmonize.ipynb #445d6db1
 def build_harmonizer(
@@ -241,7 +249,27 @@ def pair_slices(
     if not rows: raise ValueError(f"no slice shows {min_area:g} mm^2 of brain: do the masks cover the brain?")
     return PairSlices(torch.cat(scans, 1), torch.cat(matched, 2), quantiles, torch.cat(rows))
 
-# %% ../../nbs/methods/50_harmonize.ipynb #05922a09
+# %% ../../nbs/methods/50_harmonize.ipynb #09fa462f
+def turn_slices(
+    x:Tensor, # (n, c, h, w)
+    degrees:float, # most
+    generator:torch.Generator, # decides
+)->Tensor: # the same shape
+    "Turn each picture by up to so many degrees, scale and shear it in proportion (7 and 6 % for 10); every pixel takes a value of x as it is."
+    n, (h, w) = len(x), x.shape[-2:]
+    a, sx, sy, shear = (2 * torch.rand(4, n, generator=generator) - 1) * degrees * torch.tensor([math.pi / 180, .007, .007, .006])[:, None]
+    m = torch.stack([(1 + sx) * a.cos(), (shear - a.sin()) * h / w, torch.zeros(n), a.sin() * w / h, (1 + sy) * a.cos(), torch.zeros(n)], 1).view(n, 2, 3)
+    return nn.functional.grid_sample(x, nn.functional.affine_grid(m, x.shape, align_corners=False), mode="nearest", align_corners=False)
+
+def smooth_field(
+    shape:tuple, # (n, h, w)
+    sd:float, # of its logarithm
+    generator:torch.Generator, # decides
+)->Tensor: # (n, 1, h, w), about 1
+    "A random smooth field, as coils make it."
+    coarse = sd * torch.randn(shape[0], 1, 3, 3, generator=generator)
+    return nn.functional.interpolate(coarse, shape[1:], mode="bicubic", align_corners=True).exp()
+
 def pair_batches(
     stripped:PairSlices,
     heads:PairSlices|None=None, # the same people with skull and scalp
@@ -250,7 +278,7 @@ def pair_batches(
     to:str|None=None, # one direction only ('3T'); None: both
     share:float=0.15, # of batches with heads, where there are any
 ): # function (step, generator) -> (source, target in [-1, 1], labels, matched source)
-    "Random pairs, shifted by up to 4 pixels, decided by the generator alone."
+    "Random pairs, turned and shifted by up to 4 pixels, decided by the generator alone."
     sets = [s for s in (stripped, heads) if s is not None]
     if min(map(len, sets)) == 0: raise ValueError("there is no slice to train on: do the masks cover the brain?")
     def batch(step, g):
@@ -261,7 +289,11 @@ def pair_batches(
         dy, dx = torch.randint(-4, 5, (2,), generator=g).tolist()
         move = lambda x: to_network(x.float().roll((dy, dx), (-2, -1)))
         bend = config.jitter * torch.randn(batch_size, 1, 1, 1, generator=g); m = sets[h].beside(way, come, i, config.context)
-        return move(sets[h].scans[come, i]), move(sets[h].scans[way, i]), way + 2 * h, move((m + bend * torch.sin(math.pi * m)).clamp(0, 1))
+        m = m + bend * torch.sin(math.pi * m); source, target = sets[h].scans[come, i].float(), sets[h].scans[way, i].float()
+        if config.mirror and config.context: m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, _other_side(config.context)], m)
+        if config.bias: field = smooth_field((batch_size, *m.shape[-2:]), config.bias, g); source, m = source * field, m * field
+        if config.turn: source, target, m = turn_slices(torch.cat([source, target, m], 1), config.turn, g).split([1, 1, m.shape[1]], 1)
+        return move(source.clamp(0, 1)), move(target), way + 2 * h, move(m.clamp(0, 1))
     return batch
 
 # %% ../../nbs/methods/50_harmonize.ipynb #f9e56983
