@@ -400,12 +400,12 @@ def cohort_slices(
     "Axial slices of high-field scans, as an anchor for DACT."
     if not volumes: raise VolumeError("the cohort is empty: give at least one high-field scan")
     found, each = [], max(most // len(volumes), 1)
-    for v in volumes:
-        ras = canonical(v)[0]; sizes = voxel_sizes(ras.affine)
-        if max(sizes[:2]) > 1.25 * spacing: raise VolumeError(f"a scan of the cohort has pixels of {max(sizes[:2]):.3g} mm in the axial plane; the prior works at {spacing:g} mm, so give scans that are no coarser than that")
+    for i, v in enumerate(volumes, 1):
+        ras = canonical(v)[0]; sizes = voxel_sizes(ras.affine); which = f"scan {i} of {len(volumes)} of the cohort"
+        if max(sizes[:2]) > 1.25 * spacing: raise VolumeError(f"{which} has pixels of {max(sizes[:2]):.3g} mm in the axial plane; the prior works at {spacing:g} mm, so give scans that are no coarser than that")
         x = pictures(percentile_window(resample(ras, (spacing, spacing, max(sizes[2], spacing))).data)[0].astype(np.float32))
         area = (x > 0.05).float().mean((1, 2, 3)); full = (area >= max(0.3 * float(area.max()), 0.01)).nonzero()[:, 0]
-        if not len(full): raise VolumeError("no slice of a scan of the cohort shows anatomy: is this a scan of a head?")
+        if not len(full): raise VolumeError(f"{which} shows no anatomy: is it a scan of a head?")
         found.append(x[full[torch.linspace(0, len(full) - 1, min(each, len(full))).round().long()]])
     h, w = (max(x.shape[k] for x in found) for k in (-2, -1))
     return torch.cat([nn.functional.pad(x, ((w - x.shape[-1]) // 2, (w - x.shape[-1] + 1) // 2, (h - x.shape[-2]) // 2, (h - x.shape[-2] + 1) // 2)) for x in found])[:most]
