@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'HARMONIZE_PRESETS', 'LEVELS', 'FOREGROUND', 'HARMONIZE_TEMPERATURE', 'HARMONIZE_SPREAD', 'HARMONIZER',
-           'HarmonizeConfig', 'harmonize_label', 'Beside', 'quantile_function', 'match_quantiles', 'neighbours',
-           'Harmonizer', 'build_harmonizer', 'harmonize', 'sagittal', 'unsagittal', 'cohort_quantiles', 'PairSlices',
-           'pair_slices', 'turn_slices', 'smooth_field', 'pair_batches', 'pair_validation', 'train_harmonizer',
-           'HarmonizeTranslator', 'translate_scan', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
+           'HarmonizeConfig', 'harmonize_label', 'Beside', 'quantile_function', 'match_quantiles', 'Harmonizer',
+           'build_harmonizer', 'harmonize', 'sagittal', 'unsagittal', 'cohort_quantiles', 'PairSlices', 'pair_slices',
+           'turn_slices', 'smooth_field', 'pair_batches', 'pair_validation', 'train_harmonizer', 'HarmonizeTranslator',
+           'translate_scan', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
 
 # %% ../../nbs/methods/50_harmonize.ipynb #82e1d963
 import hashlib, json, math, time
@@ -21,7 +21,7 @@ from ..generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample
 from .translator import Translator, write_result
 from ..mri.preprocess import looks_stripped
 from ..mri.scanners import SCANNERS, load_travellers, prepare, scanner
-from ..mri.volumes import Volume, VolumeError, canonical, read_volume, resample, resample_like, voxel_sizes, write_volume
+from ..mri.volumes import Volume, VolumeError, canonical, neighbours, read_volume, resample, resample_like, steps_aside, voxel_sizes, write_volume
 from ..nets.unet import UNet, UNetConfig
 from ..training import TrainConfig, train
 
@@ -103,17 +103,6 @@ def match_quantiles(
     return torch.from_numpy(np.interp(x.float().cpu().numpy(), *knots)).to(x)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #b60a206f
-def neighbours(
-    x:Tensor, # (n, 1, h, w), consecutive slices
-    context:int=1, # how many on either side
-)->Tensor: # (n, 1 + 2 context, h, w): each slice, then those before and after it, near to far
-    "Every slice with the slices beside it; the outermost ones repeat themselves."
-    i, last = torch.arange(len(x), device=x.device), len(x) - 1
-    return torch.cat([x[(i + d).clamp(0, last)] for d in _steps_aside(context)], 1)
-
-def _steps_aside(context): return [0] + [d * way for d in range(1, context + 1) for way in (-1, 1)]
-def _other_side(context): return [_steps_aside(context).index(-d) for d in _steps_aside(context)]
-
 class Harmonizer(nn.Module):
     "A conditional DDPM: source slice in, target-contrast slice out (Durrer et al. 2023)."
     def __init__(self,
@@ -229,7 +218,7 @@ class PairSlices:
 
     def beside(self, way, come, i, context): # (n, 1 + 2 context, h, w) float
         "Matched slices i with their neighbours."
-        return torch.cat([self.matched[way, come, i + d].float() for d in _steps_aside(context)], 1)
+        return torch.cat([self.matched[way, come, i + d].float() for d in steps_aside(context)], 1)
 
 def pair_slices(
     people:list, # of `Travel`
@@ -290,7 +279,7 @@ def pair_batches(
         move = lambda x: to_network(x.float().roll((dy, dx), (-2, -1)))
         bend = config.jitter * torch.randn(batch_size, 1, 1, 1, generator=g); m = sets[h].beside(way, come, i, config.context)
         m = m + bend * torch.sin(math.pi * m); source, target = sets[h].scans[come, i].float(), sets[h].scans[way, i].float()
-        if config.mirror and config.context: m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, _other_side(config.context)], m)
+        if config.mirror and config.context: m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, [steps_aside(config.context).index(-d) for d in steps_aside(config.context)]], m)
         if config.bias: field = smooth_field((batch_size, *m.shape[-2:]), config.bias, g); source, m = source * field, m * field
         if config.turn: source, target, m = turn_slices(torch.cat([source, target, m], 1), config.turn, g).split([1, 1, m.shape[1]], 1)
         return move(source.clamp(0, 1)), move(target), way + 2 * h, move(m.clamp(0, 1))

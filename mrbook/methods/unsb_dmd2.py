@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ENTROPY_WEIGHTS', 'EDGES', 'STACKS', 'FOUND', 'UNSB_PRESETS', 'FRAME', 'UNSBBasis', 'UNSBConfig', 'parse_unsb',
-           'beside', 'stack_contrasts', 'unstack', 'near_identity', 'BridgeRefiner', 'bridge_loss', 'mask_logits',
-           'mask_loss', 'boundary_distance', 'soft_edge', 'boundary_loss', 'slowed', 'check_teacher', 'DetailJudge',
-           'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches', 'paired_error',
-           'heap_distance', 'play_options', 'train_unsb', 'in_frame', 'UNSB', 'build_unsb']
+           'stack_contrasts', 'unstack', 'near_identity', 'BridgeRefiner', 'bridge_loss', 'mask_logits', 'mask_loss',
+           'boundary_distance', 'soft_edge', 'boundary_loss', 'slowed', 'check_teacher', 'DetailJudge', 'without_mean',
+           'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches', 'paired_error', 'heap_distance',
+           'play_options', 'train_unsb', 'in_frame', 'UNSB', 'build_unsb']
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #363b0f89
 import math, time
@@ -27,7 +27,7 @@ from ..generative.diffusion import Diffusion, fast_precision, to_image, to_netwo
 from ..generative.distribution_matching import as_critic, classifier_loss, dmd_gradient, dmd_loss, fooling_loss, frozen
 from .match import Game, play, start_game, watch_pairs
 from .translator import Translator, finer_affine, pictures, unpicture
-from ..mri.volumes import Volume, VolumeError, canonical, percentile_window, resample_like, voxel_sizes
+from ..mri.volumes import Volume, VolumeError, canonical, neighbours, percentile_window, resample_like, voxel_sizes
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ..nets.unet import UNet
@@ -44,7 +44,7 @@ class UNSBBasis:
     net: GeneratorConfig = GeneratorConfig.preset("small", skips=True) # the generator
     judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", blur=False) # the discriminator and the energy network
     channels: int = 1 # 1: one contrast; 2: [T1, T2]; 3: [T1, T2, their mean] (the paper has 3 and does not say which)
-    stack: str = "contrasts" # what fills them: contrasts, replicated (one contrast, so many times) or neighbours (the slice before, the slice, the slice after; 3 channels)
+    stack: str = "contrasts" # what fills them: contrasts, replicated (one contrast, so many times) or neighbours (the slice, the one before, the one after; 3 channels)
     residual: bool = True # an answer is the state plus what the network says, so that the walk begins near its input (ours); False: what the network says (UNSB)
     nfe: int = 5 # calls of the generator, T (UNSB)
     tau: float = .01 # noise of the walk (UNSB)
@@ -98,7 +98,7 @@ class UNSBConfig(UNSBBasis):
         for name, known in dict(entropy_weight=ENTROPY_WEIGHTS, partition=FORMS, game=GAMES, edge=EDGES, stack=STACKS, channels=(1, 2, 3)).items():
             if getattr(self, name) not in known: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(map(str, known))}")
         if not 0 <= self.low < self.high <= 1 or not self.high <= self.critic_high <= 1: raise ValueError(f"noise levels are shares of the schedule with low < high <= critic_high <= 1, not {self.low}, {self.high} and {self.critic_high}")
-        if self.stack == "neighbours" and self.channels != 3: raise ValueError(f"neighbours are three channels, before, itself and after: set channels=3, not {self.channels}")
+        if self.stack == "neighbours" and self.channels != 3: raise ValueError(f"neighbours are three channels, itself, before and after: set channels=3, not {self.channels}")
         if self.critic_turns < 1: raise ValueError(f"critic_turns={self.critic_turns}: the critic must learn at least once for each turn of the generator")
         if not 0 < self.critic_rate <= 1: raise ValueError(f"critic_rate={self.critic_rate}: a share of the generator's rate, above 0, at most 1")
         if not 0 <= self.sure_background < self.sure_foreground <= 1: raise ValueError(f"the trimap needs sure_background < sure_foreground, not {self.sure_background} and {self.sure_foreground}")
@@ -127,20 +127,14 @@ def parse_unsb(
     return UNSBConfig(**{**config, "net": GeneratorConfig(**config["net"]), "judge": DiscriminatorConfig(**config["judge"])})
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #bc0c8811
-def beside(
-    x:Tensor, # (n, 1, h, w), consecutive slices of one scan
-)->Tensor: # (n, 3, h, w): the slice before, the slice, the slice after; the outermost repeat themselves
-    "Every slice between its neighbours."
-    return torch.cat([torch.cat([x[:1], x[:-1]]), x, torch.cat([x[1:], x[-1:]])], 1)
-
 def stack_contrasts(
-    x:Tensor, # (n, 1, h, w) for one contrast, (n, 2, h, w): T1w and T2w, or for neighbours (n, 3, h, w), from `beside`
+    x:Tensor, # (n, 1, h, w) for one contrast, (n, 2, h, w): T1w and T2w, or for neighbours (n, 3, h, w), from `neighbours`
     channels:int, # 1, 2 or 3
     stack:str="contrasts", # see `UNSBConfig`
 )->Tensor: # (n, channels, h, w)
     "The channels that the networks see (section 3 of the paper; interpretation)."
     if stack == "neighbours":
-        if x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"with stack='neighbours' slices must be (n, 3, h, w), scan by scan from `beside`, got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"with stack='neighbours' slices must be (n, 3, h, w), scan by scan from `neighbours`, got {tuple(x.shape)}")
         return x
     want = 1 if channels == 1 or stack == "replicated" else 2
     if x.ndim != 4 or x.shape[1] != want: raise ValueError(f"with channels={channels} slices must be (n, {want}, h, w){' with T1w and T2w' if want == 2 else ''}, got {tuple(x.shape)}")
@@ -154,7 +148,7 @@ def unstack(
 )->Tensor: # (n, contrasts, h, w)
     "The answer among the channels."
     if stack == "contrasts": return made[:, :contrasts]
-    return made.mean(1, keepdim=True) if stack == "replicated" else made[:, 1:2]
+    return made.mean(1, keepdim=True) if stack == "replicated" else made[:, :1]
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #38755b5c
 def near_identity(
@@ -465,7 +459,7 @@ def _timed(game, batch, seed, kept, size):
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #e77e607d
 def check_unpaired(
-    source:Tensor, # slices in [0, 1], (N, 1, H, W), (N, 2, H, W) with T1w and T2w, or (N, 3, H, W) from `beside`
+    source:Tensor, # slices in [0, 1], (N, 1, H, W), (N, 2, H, W) with T1w and T2w, or (N, 3, H, W) from `neighbours`
     target:Tensor, # the same of other subjects, (M, ..., H, W)
     channels:int=1, # of the networks
     multiple:int=1, # sides are padded to this
@@ -565,7 +559,7 @@ def play_options(
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #03f56a25
 def train_unsb(
     folder, # checkpoint, weights and log
-    source:Tensor, # slices in [0, 1] of the source subjects, (N, 1, H, W), (N, 2, H, W), or with stack='neighbours' (N, 3, H, W) from `beside`
+    source:Tensor, # slices in [0, 1] of the source subjects, (N, 1, H, W), (N, 2, H, W), or with stack='neighbours' (N, 3, H, W) from `neighbours`
     target:Tensor, # slices of other subjects at the target field
     validation=None, # (source, target) pairs of other subjects, or a function refiner -> {'validation': lower is better}; None: the last weights are kept
     preset:str|UNSBConfig="small",
@@ -621,7 +615,7 @@ class UNSB(Translator):
 
     def _all(self, x):
         device, c = next(self.refiner.parameters()).device, self.refiner.config
-        seen = stack_contrasts(beside(x) if c.stack == "neighbours" and x.shape[1] == 1 else x, c.channels, c.stack)
+        seen = stack_contrasts(neighbours(x) if c.stack == "neighbours" and x.shape[1] == 1 else x, c.channels, c.stack)
         parts = tqdm(seen.split(self.batch_size), disable=not self.progress, desc="slices")
         return torch.cat([unstack(to_image(self.refiner.walk(to_network(p.to(device)), self.steps - 1).end), c.stack, x.shape[1]).to(x.device) for p in parts])
 

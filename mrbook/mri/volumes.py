@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VolumeError', 'VolumeWarning', 'voxel_sizes', 'Volume', 'read_volume', 'check_output', 'write_volume', 'canonical',
            'antialias', 'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'Scale', 'percentile_window',
-           'Slices', 'fit_size', 'slices', 'restack', 'check_resolution']
+           'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'neighbours', 'check_resolution']
 
 # %% ../../nbs/mri/02_volumes.ipynb #eec9da3a
 import gzip, os, secrets, warnings, zlib
@@ -471,6 +471,21 @@ def restack(
     out = fit_size(new, source.shape[-2:], onto=source)
     if data is None: out = torch.where((source < slices.scale.low) | (source > slices.scale.high), source, out)
     return undo(ras.replace(data=_from_pictures(out[:, 0].numpy(), slices.axis)))
+
+# %% ../../nbs/mri/02_volumes.ipynb #2b77ae0f
+def steps_aside(
+    context:int=1, # slices on either side
+)->list: # 0 -1 1 -2 2 ...
+    "Where the channels of `neighbours` come from."
+    return [0] + [d * way for d in range(1, context + 1) for way in (-1, 1)]
+
+def neighbours(
+    x:Tensor, # (N, 1, H, W), consecutive slices of one scan
+    context:int=1, # how many on either side
+)->Tensor: # (N, 1 + 2 context, H, W): each slice, then those before and after it, near to far
+    "Every slice with the slices beside it; the outermost ones repeat themselves."
+    i, last = torch.arange(len(x), device=x.device), len(x) - 1
+    return torch.cat([x[(i + d).clamp(0, last)] for d in steps_aside(context)], 1)
 
 # %% ../../nbs/mri/02_volumes.ipynb #8d72ff98
 def check_resolution(
