@@ -602,6 +602,7 @@ def synthesize(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the drawn image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
     to: Annotated[str, typer.Option(help="The contrast to draw.", metavar="flair|t2w", show_default=False, autocompletion=complete(("flair", "t2w")))],
     weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train fgsb; none: the package's.", show_default=False)]=None,
+    one_side: Annotated[bool, typer.Option("--one-side", help="Draw from the scan alone, not from its mirror image as well: half the time, more noise.")]=False,
     device: Device="auto",
     force: Force=False,
 ):
@@ -620,7 +621,7 @@ def synthesize(
     _choose(to, SYNTHESIS, "target contrast"); _check_device_name(device)
     device, start = _ready(input, output, force, device, weights, "mrbook train fgsb")
     from mrbook.methods.fgsb import synthesize_file
-    facts = synthesize_file(input, output, to=to, device=device, folder=weights, progress=sys.stderr.isatty())
+    facts = synthesize_file(input, output, to=to, both_sides=not one_side, device=device, folder=weights, progress=sys.stderr.isatty())
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #b9717a59

@@ -45,7 +45,9 @@ def test_train_then_synthesize(folder, capsys, monkeypatch):
     assert cli.main([*arguments, "--weights", "own"]) == 0
     source, drawn = nib.load("0_source.nii.gz"), nib.load("drawn.nii.gz")
     assert np.array_equal(source.affine, drawn.affine) and drawn.shape == source.shape and np.isfinite(drawn.get_fdata()).all()
-    assert json.loads((folder / "drawn.json").read_text())["to"] == "t2w"
+    facts = json.loads((folder / "drawn.json").read_text()); assert facts["to"] == "t2w" and facts["both_sides"] is True
+    assert cli.main([*arguments, "--weights", "own", "--one-side", "--force"]) == 0
+    assert json.loads((folder / "drawn.json").read_text())["both_sides"] is False and not np.array_equal(nib.load("drawn.nii.gz").get_fdata(), drawn.get_fdata())
 
 
 def test_shipped_networks_draw(folder, capsys, monkeypatch):

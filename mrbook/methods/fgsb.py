@@ -23,7 +23,7 @@ from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import fast_precision, to_image, to_network
 from .match import Game, play, start_game, watch_pairs
-from .translator import Translator, write_result
+from .translator import BothSides, Translator, write_result
 from ..mri.preprocess import looks_stripped
 from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import check_output, percentile_window, read_volume, voxel_sizes, write_volume
@@ -50,7 +50,7 @@ class FGSBConfig:
     adversarial: float = 1. # weight of the adversarial loss
     reconstruction: float = 100. # weight of eq. (8)
     nce: float = .1 # weight of eq. (9); paper: 1
-    information: float = .1 # weight of eq. (11), paper: 1; above 0 the generator raises the bound, below 0 it lowers it
+    information: float = 0. # weight of eq. (11), paper: 1; above 0 the generator raises the bound, below 0 it lowers it, 0: no energy network
     identity: float = .1 # weight of the identity loss; paper: 1
     identity_every: int = 4 # steps from one identity loss to the next
     walk_from: int = 400 # training step from which all calls learn; before it only the first does (ours; 0: all from the start)
@@ -286,7 +286,7 @@ def train_paired(
 )->Run:
     "Train a game on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     size = batch_size or (1 if paper else 4)
-    defaults = dict(ema=0.) if paper else dict(lr=2e-3 * (16 / config.net.channels)**.5, decay="none", ema=.998, precision=fast_precision(options.get("device") or "cpu"))
+    defaults = dict(ema=0.) if paper else dict(lr=2e-3 * (16 / config.net.channels)**.5, decay="none", clip=1., ema=.998, precision=fast_precision(options.get("device") or "cpu"))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 200 * math.ceil(len(data[0]) / size)
     return play(start_game(lambda: game(config), options.get("seed", 0)), fgsb_batches(data, size, multiple), folder, slice_scores(validation), **(defaults | options | dict(batch_size=size)))
 
@@ -355,6 +355,7 @@ def synthesize_file(
     target:str|Path, # where the result goes
     to:str="flair", # 'flair' or 't2w'
     steps:int|None=None, # calls of the generator per slice; None: all of the walk
+    both_sides:bool=True, # the mean of the answers to the scan and to its mirror image: twice the time, less noise
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
     folder:Path|None=None, # of the weights; None: the package's
     progress:bool=True,
@@ -366,12 +367,12 @@ def synthesize_file(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     tick = time.perf_counter()
     method = FGSB.pretrained(to, device, folder, steps=steps, progress=progress)
-    result = method.translate_volume(volume)
+    result = (BothSides(method) if both_sides else method).translate_volume(volume)
     stripped, notes = looks_stripped(volume), list(volume.notes)
     if not stripped: notes.append("the skull seems to be in the picture: the networks know stripped brains only, so strip it first")
     if stripped: result = result.replace(data=np.where(volume.data > 0, result.data, 0).astype(np.float32))
     facts = dict(tool="mrbook synthesize", version=mrbook.__version__, source=str(source), sha256=hashlib.sha256(Path(source).read_bytes()).hexdigest(), method="FGSB (Yang et al. 2025)",
-        to=to, calls=method.steps, config=asdict(method.refiner.config), device=device, skull_stripped=stripped, voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=notes,
+        to=to, calls=method.steps, both_sides=both_sides, config=asdict(method.refiner.config), device=device, skull_stripped=stripped, voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=notes,
         weights=manifest(folder)[FGSB_TARGETS[to]]["sha256"], seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. The network was trained on synthetic brains without skull; what the source does not show, such as small or faint lesions, is guessed.")
     return write_result(result, target, facts)

@@ -31,28 +31,30 @@ class RunPlan:
     subjects: int # the first so many of the training split
     changes: tuple = () # (field, value) that differ from the preset
     seed: int = 0
-    steps: int = 1200 # of batches of 4
+    steps: int = 2400 # of batches of 4
     preset: str = "tiny"
-    walk_from: int|None = None # of FGSB; None: the preset's
     keep: str = "best" # weights: best on the subjects that watch, or last, where nobody watches
+    shared: tuple = () # (field, value) that differ from the preset in all of a study; not in the name
+    clip: float = 1. # largest norm of a gradient; 0: any
 
     @property
     def name(self): return "-".join([self.method, self.task, str(self.subjects), *(f"{k}={v}" for k, v in self.changes)] + ["last"] * (self.keep == "last") + [f"seed{self.seed}"] * (self.seed > 0))
     @property
-    def config(self): return METHODS[self.method][0].preset(self.preset, **(dict(self.changes) | ({} if self.walk_from is None else dict(walk_from=self.walk_from))))
+    def config(self): return METHODS[self.method][0].preset(self.preset, **dict(self.shared) | dict(self.changes))
 
 # %% ../../nbs/methods/34_fgsb_runs.ipynb #a883a769
 SIZES = (2, 5, 10, 25)
 
 def _study_plans():
-    plan, prior, short = RunPlan, (("prior", "threshold"),), dict(steps=600)
+    plan, prior, told = RunPlan, (("prior", "threshold"),), (("information", .1),)
     ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("beside", False),), (("anchor", "target"), ("beside", False))]
     seeds = [(c, s) for c in ((("self_supervised", False),), ()) for s in (0, 1, 2)]
-    last = lambda changes, seed: plan("fgsb", "flair", 2, changes, seed, steps=3000, walk_from=400, keep="last")
-    half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, walk_from=200, **short)
+    early = lambda walk_from, **options: dict(shared=(("information", .1), ("walk_from", walk_from)), clip=0., **options) # as these networks were trained
+    last = lambda changes, seed: plan("fgsb", "flair", 2, changes, seed, **early(400, steps=3000, keep="last"))
+    half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, **early(200, steps=600))
     return {
         "fgsb/curve": [plan(m, "t2w", n) for m in METHODS for n in SIZES],
-        "fgsb/lesions": [plan(m, "flair", 10) for m in METHODS] + [plan("fgsb", "flair", n, c) for n, c in ((10, prior), (2, prior), (2, ()))] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
+        "fgsb/lesions": [plan(m, "flair", 10) for m in METHODS] + [plan("fgsb", "flair", n, c) for n, c in ((10, prior), (2, prior), (2, ()), (10, told))] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
         "fgsb/ablation": [half(c) for c in ablation] + [last(c, s) for c, s in seeds],
     }
 
@@ -92,7 +94,7 @@ def train_plan(
 )->Run:
     "Train one network of a study; resumes."
     config, fit, _ = METHODS[plan.method]; slices = partial(run_slices, plan.task, **(data or {}))
-    return fit(Path(folder)/plan.name, slices(plan.subjects), slices(validation, "val") if plan.keep == "best" else None, plan.config, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=200, checkpoint_every=200) | options))
+    return fit(Path(folder)/plan.name, slices(plan.subjects), slices(validation, "val") if plan.keep == "best" else None, plan.config, **(dict(seed=plan.seed, steps=plan.steps, clip=plan.clip, device="cpu", validate_every=200, checkpoint_every=200) | options))
 
 def ship_plans(
     weights:str, # name of the file, of `STUDY_PLANS`
