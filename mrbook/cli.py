@@ -445,7 +445,7 @@ def enhance(
 # %% ../nbs/cli.ipynb #7eabfdc2
 FIELDS = ("1.5T", "3T")
 
-def _harmonize_options(source, target, steps, samples, uncertainty, device, head):
+def _harmonize_options(source, target, steps, samples, sample, uncertainty, device, head):
     "Refuse what cannot be meant, before any work is done."
     for name, value in (("--from", source), ("--to", target)):
         if value not in FIELDS: raise ValueError(f"{name} must be one of {' and '.join(FIELDS)}, not '{value}'")
@@ -453,6 +453,7 @@ def _harmonize_options(source, target, steps, samples, uncertainty, device, head
     _choose(head, HEADS, "answer to --head"); _check_device_name(device)
     if not 1 <= steps <= 1000: raise ValueError(f"--steps must be between 1 and 1000: {steps}")
     if not 1 <= samples <= 64: raise ValueError(f"--samples must be between 1 and 64: {samples}")
+    if sample and samples > 1: raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
     if uncertainty and samples < 2: raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
 
 # %% ../nbs/cli.ipynb #c0da3ca9
@@ -464,6 +465,7 @@ def harmonize(
     target: Annotated[str, typer.Option("--to", help="Scanner whose contrast is wanted.", metavar="1.5T|3T", show_default=False, autocompletion=complete(FIELDS))],
     steps: Annotated[int, typer.Option(help="Diffusion steps.")]=25,
     samples: Annotated[int, typer.Option(help="More than 1: OUT is the mean of so many samples.")]=1,
+    sample: Annotated[bool, typer.Option("--sample", help="One true sample, as rough as a scan; without it OUT is the likeliest answer, nearer to the truth and smoother.")]=False,
     uncertainty: Annotated[Path | None, typer.Option(metavar="STD", help="Where the voxelwise sd goes; needs --samples 2 or more.", show_default=False)]=None,
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Device="auto",
@@ -481,13 +483,13 @@ def harmonize(
 
     mrbook harmonize baseline.nii.gz mean.nii.gz --from 1.5T --to 3T --samples 4 --uncertainty std.nii.gz
     """
-    _harmonize_options(source, target, steps, samples, uncertainty, device, head)
+    _harmonize_options(source, target, steps, samples, sample, uncertainty, device, head)
     device, start = _ready(input, output, force, device, weights, "mrbook train harmonize")
     if uncertainty:
         check_output(uncertainty, input, force)
         if uncertainty.resolve() == output.resolve(): raise ValueError(f"OUT and --uncertainty are the same file: {output}")
     from mrbook.methods.harmonize import harmonize_file
-    facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head], weights=weights, progress=sys.stderr.isatty())
+    facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, sample=sample, uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head], weights=weights, progress=sys.stderr.isatty())
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #3e45dc0e

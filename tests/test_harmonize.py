@@ -29,7 +29,7 @@ def one_line(capsys):
 
 @pytest.mark.parametrize("options, word", [
     ([], "--from"), (["--from", "1.5T"], "--to"), (["--from", "3T", "--to", "3T"], "nothing to harmonize"), (["--from", "7T", "--to", "3T"], "7T"),
-    ([*WAY, "--steps", "0"], "--steps"), ([*WAY, "--samples", "0"], "--samples"), ([*WAY, "--uncertainty", "sd.nii.gz"], "--samples 4"),
+    ([*WAY, "--steps", "0"], "--steps"), ([*WAY, "--samples", "0"], "--samples"), ([*WAY, "--samples", "2", "--sample"], "not both"), ([*WAY, "--uncertainty", "sd.nii.gz"], "--samples 4"),
     ([*WAY, "--head", "maybe"], "maybe"), ([*WAY, "--samples", "2", "--uncertainty", "sd.png"], ".nii")])
 def test_a_wrong_option(folder, capsys, monkeypatch, options, word):
     monkeypatch.chdir(folder); before = sorted(folder.iterdir())
@@ -67,6 +67,10 @@ def test_for_real(folder, capsys, monkeypatch):
     again = ["harmonize", "scan.nii.gz", "real.nii.gz", *WAY, "--steps", "3"]
     capsys.readouterr()
     assert cli.main(again) == 2 and "--force" in one_line(capsys)
+    for name, more in (("likely", []), ("drawn", ["--sample"]), ("same", ["--sample"])): assert cli.main(["harmonize", "scan.nii.gz", f"{name}.nii.gz", *WAY, "--steps", "3", *more]) == 0
+    likely, drawn, same = (nib.load(f"{n}.nii.gz").get_fdata() for n in ("likely", "drawn", "same"))
+    assert np.array_equal(drawn, same) and not np.array_equal(drawn, likely)
+    facts = json.loads((folder / "drawn.json").read_text()); assert facts["temperature"] == 1 and facts["shared_noise"] == 0.5
 
 
 @pytest.mark.parametrize("options, word", [

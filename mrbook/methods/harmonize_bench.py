@@ -13,7 +13,7 @@ from functools import lru_cache
 from ..evaluate.consistency import lesion_contrast, lesions_invented, lesions_kept, stripe_offset, stripe_ratio, tissue_comparison
 from ..evaluate.metrics import ahd, mse
 from ..evaluate.tissues import segment_tissues
-from .harmonize import HarmonizeTranslator, load_harmonizer
+from .harmonize import HARMONIZE_SHARE, HarmonizeTranslator, load_harmonizer
 from .harmonize_baselines import LUTHarmonizer, QuantileMatch
 from ..mri.scanners import Travel
 from ..mri.volumes import voxel_sizes
@@ -21,7 +21,7 @@ from ..pretrained import load
 
 # %% ../../nbs/methods/52_harmonize_bench.ipynb #aa43fde5
 DIRECTIONS = (("3T", "1.5T"), ("1.5T", "3T")) # (source, target), in the paper's order
-HARMONIZERS = ("original", "quantile", "LUT", "DeepHarmony", "pGAN", "DM", "DM sample")
+HARMONIZERS = ("original", "quantile", "LUT", "DeepHarmony", "pGAN", "DM", "DM sample", "DM sample, shared")
 
 def other(to): return "1.5T" if to == "3T" else "3T"
 
@@ -39,7 +39,7 @@ def harmonizer(
         kept = load("harmonize/tables")
         return (QuantileMatch(kept[f"quantiles_{to}"]) if name == "quantile" else LUTHarmonizer(kept[f"histogram_{to}"])).harmonize
     if name in ("DeepHarmony", "pGAN"): return load(f"harmonize/{name.lower()}-{to}", device).harmonize
-    own = dict(temperature=1., shared_noise=False) if name == "DM sample" else {}
+    own = {"DM sample": dict(temperature=1., shared_noise=False), "DM sample, shared": dict(temperature=1., shared_noise=HARMONIZE_SHARE)}.get(name, {})
     translator = HarmonizeTranslator(load_harmonizer(device), to, steps=steps, **own)
     return lambda data, brain: translator.prepared(data)[0]
 
