@@ -21,7 +21,7 @@ from ..generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample
 from .translator import Translator, write_result
 from ..mri.preprocess import looks_stripped
 from ..mri.scanners import SCANNERS, load_travellers, prepare, scanner
-from ..mri.volumes import Volume, VolumeError, canonical, neighbours, read_volume, resample, resample_like, steps_aside, voxel_sizes, write_volume
+from ..mri.volumes import Volume, VolumeError, canonical, neighbours, other_side, read_volume, resample, resample_like, steps_aside, voxel_sizes, write_volume
 from ..nets.unet import UNet, UNetConfig
 from ..training import TrainConfig, train
 
@@ -280,7 +280,7 @@ def pair_batches(
         move = lambda x: to_network(x.float().roll((dy, dx), (-2, -1)))
         bend = config.jitter * torch.randn(batch_size, 1, 1, 1, generator=g); m = sets[h].beside(way, come, i, config.context)
         m = m + bend * torch.sin(math.pi * m); source, target = sets[h].scans[come, i].float(), sets[h].scans[way, i].float()
-        if config.mirror and config.context: m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, [steps_aside(config.context).index(-d) for d in steps_aside(config.context)]], m)
+        if config.mirror and config.context: m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, other_side(config.context)], m)
         if config.bias: field = smooth_field((batch_size, *m.shape[-2:]), config.bias, g); source, m = source * field, m * field
         if config.turn: source, target, m = turn_slices(torch.cat([source, target, m], 1), config.turn, g).split([1, 1, m.shape[1]], 1)
         return move(source.clamp(0, 1)), move(target), way + 2 * h, move(m.clamp(0, 1))

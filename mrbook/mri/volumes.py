@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VolumeError', 'VolumeWarning', 'voxel_sizes', 'Volume', 'read_volume', 'check_output', 'write_volume', 'canonical',
            'antialias', 'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'Scale', 'percentile_window',
-           'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'neighbours', 'check_resolution']
+           'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'other_side', 'neighbours', 'check_resolution']
 
 # %% ../../nbs/mri/02_volumes.ipynb #eec9da3a
 import gzip, os, secrets, warnings, zlib
@@ -478,6 +478,12 @@ def steps_aside(
 )->list: # 0 -1 1 -2 2 ...
     "Where the channels of `neighbours` come from."
     return [0] + [d * way for d in range(1, context + 1) for way in (-1, 1)]
+
+def other_side(
+    context:int=1, # slices on either side
+)->list: # a permutation of the channels
+    "What becomes of the channels of `neighbours` when the stack is turned over."
+    return [steps_aside(context).index(-d) for d in steps_aside(context)]
 
 def neighbours(
     x:Tensor, # (N, 1, H, W), consecutive slices of one scan
