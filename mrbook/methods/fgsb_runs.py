@@ -46,7 +46,7 @@ class RunPlan:
 SIZES = (2, 5, 10, 25)
 
 def _study_plans():
-    plan, prior, told = RunPlan, (("prior", "threshold"),), (("information", .1),)
+    plan, prior, told, plain = RunPlan, (("prior", "threshold"),), (("information", .1),), (("nce", 0.), ("identity", 0.))
     ablation = [(), (("nfe", 1),), (("nfe", 3),), (("tau", 0.),), (("anchor", "target"),), (("anchor", "self"),), (("beside", False),), (("anchor", "target"), ("beside", False))]
     seeds = [(c, s) for c in ((("self_supervised", False),), ()) for s in (0, 1, 2)]
     early = lambda walk_from, **options: dict(shared=(("information", .1), ("walk_from", walk_from)), clip=0., **options) # as these networks were trained
@@ -54,7 +54,7 @@ def _study_plans():
     half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, **early(200, steps=600))
     return {
         "fgsb/curve": [plan(m, "t2w", n) for m in METHODS for n in SIZES],
-        "fgsb/lesions": [plan(m, "flair", 10) for m in METHODS] + [plan("fgsb", "flair", n, c) for n, c in ((10, prior), (2, prior), (2, ()), (10, told))] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
+        "fgsb/lesions": [plan(m, "flair", 10, c, steps=7200) for m, c in (("fgsb", plain), ("pix2pix", ()), ("l1", ()))] + [plan("fgsb", "flair", n, c) for n, c in ((10, ()), (10, prior), (2, prior), (2, ()), (10, told))] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
         "fgsb/ablation": [half(c) for c in ablation] + [last(c, s) for c, s in seeds],
     }
 

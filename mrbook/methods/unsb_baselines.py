@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..generative.adversarial import GAMES, discriminator_loss, generator_loss
+from ..generative.adversarial import GAMES, discriminator_loss, generator_loss, r1_penalty
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import Diffusion, ddim_sample, fast_precision, to_image, to_network
 from ..generative.distribution_matching import frozen
@@ -49,6 +49,7 @@ class CUTConfig:
     detail: float = 0. # as in `UNSBConfig`
     judge_turns: int = 1 # turns of the discriminator in a step
     generator_rate: float = 1. # of the generator, as in `UNSBConfig`
+    r1: float = 0. # as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -72,6 +73,7 @@ class CycleConfig:
     detail: float = 0. # as in `UNSBConfig`
     judge_turns: int = 1 # turns of the discriminator in a step
     generator_rate: float = 1. # of the generator, as in `UNSBConfig`
+    r1: float = 0. # as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -82,7 +84,7 @@ class CycleConfig:
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #586bb06f
 def _sizes(name): # generator, discriminator and channels of UNSB's preset
     c = UNSBConfig.preset(name)
-    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate)
+    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #7e53aa3d
 def _check(c): # what both configs refuse
@@ -111,6 +113,9 @@ class OnePass(nn.Module):
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #24df8135
 def _judge(c): return DetailJudge(c.judge, c.channels, c.detail)
 
+def _slope(c, **seen): # name of the term -> a discriminator and the real slices at which it should be flat
+    return {k: c.r1 / 2 * r1_penalty(lambda x: judge(x, 0).float(), real) for k, (judge, real) in seen.items()} if c.r1 else {}
+
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #e1500895
 class CUTGame(Game):
     "CUT (Park et al. 2020), eq. (5): one generator, one discriminator, PatchNCE in the generator's own encoder."
@@ -134,7 +139,7 @@ class CUTGame(Game):
         c = self.config; twice = c.nce and c.identity and count % c.identity_every == 0
         kept = torch.cat([source, target]) if twice else source
         made = self.refiner(kept); fake = made[:len(source)]
-        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0).float(), self.judge(fake.detach(), 0).float(), c.game))
+        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0).float(), self.judge(fake.detach(), 0).float(), c.game)) | _slope(c, r1=(self.judge, target))
         terms = dict(nce=c.nce * self.patches(made, kept, rng)) if c.nce else {}
         with frozen(self.judge): terms["adversarial"] = c.adversarial * generator_loss(self.judge(fake, 0).float(), c.game)
         with slowed(self.refiner, c.generator_rate): yield "generator", terms
@@ -195,7 +200,7 @@ class CycleGame(Game):
         c, says = self.config, lambda judge, v: judge(v, 0).float()
         losses, (there, here) = cycle_losses(source, target, self.refiner, self.back)
         old, old_back = self.pool.swap(there.detach(), rng), self.pool_back.swap(here.detach(), rng)
-        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old), c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back), c.game))
+        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old), c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back), c.game)) | _slope(c, r1=(self.judge, target), r1_back=(self.judge_back, source))
         with frozen(self.judge, self.judge_back): fooled = generator_loss(says(self.judge, there), c.game) + generator_loss(says(self.judge_back, here), c.game)
         with slowed(nn.ModuleList([self.refiner, self.back]), c.generator_rate): yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
 

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['ENTROPY_WEIGHTS', 'EDGES', 'STACKS', 'FOUND', 'UNSB_PRESETS', 'FRAME', 'UNSBBasis', 'UNSBConfig', 'parse_unsb',
            'stack_contrasts', 'unstack', 'near_identity', 'BridgeRefiner', 'bridge_loss', 'mask_logits', 'mask_loss',
-           'boundary_distance', 'soft_edge', 'boundary_loss', 'slowed', 'check_teacher', 'DetailJudge', 'without_mean',
-           'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches', 'paired_error', 'heap_distance',
-           'play_options', 'train_unsb', 'in_frame', 'UNSB', 'build_unsb']
+           'boundary_distance', 'soft_edge', 'boundary_loss', 'slowed', 'check_teacher', 'adapt_teacher', 'DetailJudge',
+           'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches', 'paired_error',
+           'heap_distance', 'play_options', 'train_unsb', 'in_frame', 'UNSB', 'build_unsb']
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #363b0f89
-import math, time
+import copy, math, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np, torch
 import torch.nn.functional as F
@@ -31,7 +32,7 @@ from ..mri.volumes import Volume, VolumeError, canonical, neighbours, percentile
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ..nets.unet import UNet
-from ..training import Run
+from ..training import Run, load_tensors, save_tensors
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #df49bc81
 ENTROPY_WEIGHTS = ("(T-i)/T", "1 - t_i")
@@ -93,6 +94,7 @@ class UNSBConfig(UNSBBasis):
     dmd_share: float = 1. # share of the batch that teacher and critic look at (ours)
     fresh: bool = False # each turn of the critic sees new walks (DMD2); False: the same answers under new noise, which is cheaper
     label: int = -1 # class of the teacher that is the target; -1: a teacher without classes
+    teacher_steps: int = 0 # in which the teacher learns the target's slices before it is frozen (ours)
 
     def __post_init__(self):
         for name, known in dict(entropy_weight=ENTROPY_WEIGHTS, partition=FORMS, game=GAMES, edge=EDGES, stack=STACKS, channels=(1, 2, 3)).items():
@@ -113,10 +115,10 @@ class UNSBConfig(UNSBBasis):
         return replace(UNSB_PRESETS[name], **changes)
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #88fff6ec
-FOUND = dict(detail=10., judge_turns=2, generator_rate=.5, asp=.1, rim=4., dmd=.3, high=.3, critic_high=.35, centred=True, critic_rate=.1) # on the validation people, see the end of this notebook
+FOUND = dict(tau=1e-4, detail=10., judge_turns=2, generator_rate=.5, r1=50., asp=.01, rim=4., dmd=1., high=.12, critic_high=.15, centred=True, critic_rate=.1, teacher_steps=400) # on the validation people, see the end of this notebook
 UNSB_PRESETS = dict(
-    tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", layers=2), patches=64, twin=False, identity_every=4, critic_turns=1, dmd_every=2, **FOUND),
-    small=UNSBConfig(r1=.05, **FOUND),
+    tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", layers=2, norm="none"), patches=64, twin=False, identity_every=4, critic_turns=1, dmd_every=2, **FOUND),
+    small=UNSBConfig(judge=DiscriminatorConfig.preset("small", blur=False, norm="none"), **FOUND),
     paper=UNSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), channels=3, residual=False, fresh=True, critic_rate=.05),
 )
 
@@ -292,6 +294,29 @@ def check_teacher(
     if seen != config.channels and not (config.stack != "contrasts" and seen == 1): raise ValueError(f"the teacher sees {seen} channels, the generator makes {config.channels}: they must be the same")
     if classes and not 0 <= config.label < classes: raise ValueError(f"the teacher knows {classes} classes: say with label=0 to {classes - 1} which of them is the target")
     if not all(p.isfinite().all() for p in teacher.parameters()): raise ValueError("the teacher's weights hold NaN or infinite values")
+
+# %% ../../nbs/methods/20_unsb_dmd2.ipynb #621575b3
+def adapt_teacher(
+    teacher:Diffusion, # of the target's contrast; stays as it is
+    target:Tensor, # slices at the target field, (N, c, H, W) in [0, 1]
+    steps:int, # of batches of 4
+    label:int=-1, # class of the target; -1: a teacher without classes
+    high:float=.35, # noisiest level, share of the schedule
+    lr:float=2e-4, # at the start; falls to 0
+    batch_size:int=4,
+    seed:int=0, # of batches and noise
+)->Diffusion: # a copy that knows these slices
+    "Let a diffusion model learn the target's slices before it is a frozen teacher (ours)."
+    d = copy.deepcopy(teacher).requires_grad_(True).train(); g = torch.Generator().manual_seed(seed)
+    adam, device = torch.optim.Adam(d.parameters(), lr), next(d.parameters()).device
+    for s in range(steps):
+        x = to_network(target[torch.randint(len(target), (batch_size,), generator=g)].to(device)); mirrored = torch.rand(batch_size, 1, 1, 1, generator=g) < .5
+        x, y = torch.where(mirrored.to(device), x.flip(-1), x), None if label < 0 else torch.full((batch_size,), label, device=device)
+        for group in adam.param_groups: group["lr"] = lr * min(1, (s + 1) / 20) * (1 - s / steps)
+        t = torch.randint(max(1, round(high * d.schedule.steps)), (batch_size,), generator=g).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision(device) == "bf16"): loss = d.loss(x, y, t=t, generator=g)
+        adam.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(d.parameters(), 1.); adam.step()
+    return d.requires_grad_(False).eval()
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #7bdea1d9
 class DetailJudge(nn.Module):
@@ -554,9 +579,21 @@ def play_options(
 )->dict: # options of `TrainConfig`
     "How fast the players learn (ours): at twice this rate the brightness swings; with a decay the discriminator freezes first, and the generator walks off."
     if paper: return dict(ema=0.)
-    return dict(lr=1e-3 * (16 / net.channels)**.5, warmup=20, decay="none", ema=.998, precision=fast_precision(device or "cpu"))
+    return dict(lr=1e-3 * (16 / net.channels)**.5, warmup=20, decay="none", clip=1., ema=.998, precision=fast_precision(device or "cpu"))
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #03f56a25
+def _taught(folder, teacher, target, config, device): # the adapted teacher, kept beside the checkpoint
+    if teacher is None: return None
+    path, device = Path(folder)/"teacher.safetensors", device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_teacher(teacher, config)
+    if path.exists():
+        teacher = copy.deepcopy(teacher); teacher.load_state_dict(load_tensors(path)[0]); return teacher
+    slices = check_unpaired(target, target, config.channels, 1, config.stack)[1]
+    if isinstance(teacher.net, UNet) and teacher.net.config.in_channels == 1: slices = slices.flatten(0, 1)[:, None]
+    teacher = adapt_teacher(copy.deepcopy(teacher).to(device), slices, config.teacher_steps, config.label)
+    save_tensors(path, teacher.state_dict(), dict(steps=config.teacher_steps))
+    return teacher
+
 def train_unsb(
     folder, # checkpoint, weights and log
     source:Tensor, # slices in [0, 1] of the source subjects, (N, 1, H, W), (N, 2, H, W), or with stack='neighbours' (N, 3, H, W) from `neighbours`
@@ -572,6 +609,7 @@ def train_unsb(
     size, defaults = batch_size or (1 if paper else 4), play_options(config.net, paper, options.get("device"))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * math.ceil(len(source) / size)
     watch = paired_error(*validation, config.channels, stack=config.stack) if isinstance(validation, (tuple, list)) else validation
+    if config.dmd and config.teacher_steps: teacher = _taught(folder, teacher, target, config, options.get("device"))
     game = start_game(lambda: UNSBGame(config, teacher), options.get("seed", 0))
     return play(game, UnpairedBatches(source, target, config, size), folder, watch, **(defaults | options | dict(batch_size=size)))
 

@@ -134,7 +134,7 @@ def train_on_folders(
     size:tuple=FRAME, # rows and columns of a slice
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
 )->dict: # row of the manifest in `folder`
-    "Check two folders, train the full method on their slices, keep the weights; the teacher of DMD2 is the shipped 3 T prior."
+    "Check two folders, train the full method on their slices, keep the weights; the teacher of DMD2 is the shipped 3 T prior, which first learns the target's slices."
     if weighting not in SHIPPED: raise ValueError(f"weights are kept for {' or '.join(SHIPPED)}, not for {weighting!r}")
     if preset == "paper": raise ValueError("preset paper stacks T1w and T2w, and its teacher must be trained on both: call train_unsb(preset='paper', teacher=...) yourself")
     if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}: raise ValueError("training needs an end: give steps or max_minutes")

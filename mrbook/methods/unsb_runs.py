@@ -30,7 +30,7 @@ class RunPlan:
     weighting: str = "t1w" # t1w or t2w
     seed: int = 0
     changes: tuple = () # (field, value) that differ from the preset
-    steps: int = 300 # of the generator
+    steps: int = 500 # of the generator
     batch_size: int = 2
     preset: str = "tiny"
 
@@ -86,7 +86,7 @@ def train_plan(
     cut = lambda part, side: run_slices(part, side, plan.weighting, people[part], **(data or {}))
     c = plan.config
     teacher = (teacher or load_prior()[0]) if getattr(c, "dmd", 0) else None
-    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=30, checkpoint_every=150) | options))
+    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, checkpoint_every=250) | options))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #210a6684
 BUILD = {"CUT": build_cut, "CycleGAN": build_cyclegan} # the rest are variants of UNSB
