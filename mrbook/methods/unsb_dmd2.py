@@ -115,9 +115,9 @@ class UNSBConfig(UNSBBasis):
         return replace(UNSB_PRESETS[name], **changes)
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #88fff6ec
-FOUND = dict(tau=1e-4, detail=10., judge_turns=2, generator_rate=.5, r1=50., asp=.01, rim=4., dmd=1., high=.12, critic_high=.15, centred=True, critic_rate=.1, teacher_steps=400) # on the validation people, see the end of this notebook
+FOUND = dict(tau=1e-4, detail=10., judge_turns=2, generator_rate=.5, r1=50., asp=.01, rim=4., dmd=10., high=.12, critic_high=.15, centred=True, critic_rate=.1, teacher_steps=400) # on the validation people, see the end of this notebook
 UNSB_PRESETS = dict(
-    tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", layers=2, norm="none"), patches=64, twin=False, identity_every=4, critic_turns=1, dmd_every=2, **FOUND),
+    tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", layers=2, norm="none"), patches=64, twin=False, identity_every=4, critic_turns=1, **FOUND),
     small=UNSBConfig(judge=DiscriminatorConfig.preset("small", blur=False, norm="none"), **FOUND),
     paper=UNSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), channels=3, residual=False, fresh=True, critic_rate=.05),
 )
