@@ -561,6 +561,7 @@ def train_unsb(
     output: TrainOut,
     contrast: Annotated[str, typer.Option(help="What the scans show.", metavar="t1w|t2w", autocompletion=complete(CONTRASTS))]="t1w",
     preset: TrainPreset="small",
+    teacher_steps: Annotated[int|None, typer.Option(help="Batches of the 3 T slices that DMD2's teacher learns first, half a second each on a core; without it: 400.", metavar="N", min=0, show_default=False)]=None,
     minutes: Minutes=None,
     steps: Steps=None,
     seed: Seed=0,
@@ -575,7 +576,7 @@ def train_unsb(
         if not path.is_dir(): raise ValueError(f"there is no folder {path}")
     options = _train_options(preset, minutes, steps, seed, device)
     from mrbook.methods.unsb_own import train_on_folders
-    _trained(train_on_folders(source, target, output, contrast, preset, **options), output)
+    _trained(train_on_folders(source, target, output, contrast, preset, teacher_steps=teacher_steps, **options), output)
 
 # %% ../nbs/cli.ipynb #6e24b511
 @train_app.command("ot")

@@ -305,11 +305,12 @@ def adapt_teacher(
     lr:float=2e-4, # at the start; falls to 0
     batch_size:int=4,
     seed:int=0, # of batches and noise
+    progress:bool=False, # show a bar
 )->Diffusion: # a copy that knows these slices
     "Let a diffusion model learn the target's slices before it is a frozen teacher (ours)."
     d = copy.deepcopy(teacher).requires_grad_(True).train(); g = torch.Generator().manual_seed(seed)
     adam, device = torch.optim.Adam(d.parameters(), lr), next(d.parameters()).device
-    for s in range(steps):
+    for s in tqdm(range(steps), disable=not progress, desc="teacher", unit="step"):
         x = to_network(target[torch.randint(len(target), (batch_size,), generator=g)].to(device)); mirrored = torch.rand(batch_size, 1, 1, 1, generator=g) < .5
         x, y = torch.where(mirrored.to(device), x.flip(-1), x), None if label < 0 else torch.full((batch_size,), label, device=device)
         for group in adam.param_groups: group["lr"] = lr * min(1, (s + 1) / 20) * (1 - s / steps)
@@ -582,7 +583,7 @@ def play_options(
     return dict(lr=1e-3 * (16 / net.channels)**.5, warmup=20, decay="none", clip=1., ema=.998, precision=fast_precision(device or "cpu"))
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #03f56a25
-def _taught(folder, teacher, target, config, device): # the adapted teacher, kept beside the checkpoint
+def _taught(folder, teacher, target, config, device, progress): # the adapted teacher, kept beside the checkpoint
     if teacher is None: return None
     path, device = Path(folder)/"teacher.safetensors", device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_teacher(teacher, config)
@@ -590,7 +591,7 @@ def _taught(folder, teacher, target, config, device): # the adapted teacher, kep
         teacher = copy.deepcopy(teacher); teacher.load_state_dict(load_tensors(path)[0]); return teacher
     slices = check_unpaired(target, target, config.channels, 1, config.stack)[1]
     if isinstance(teacher.net, UNet) and teacher.net.config.in_channels == 1: slices = slices.flatten(0, 1)[:, None]
-    teacher = adapt_teacher(copy.deepcopy(teacher).to(device), slices, config.teacher_steps, config.label)
+    teacher = adapt_teacher(copy.deepcopy(teacher).to(device), slices, config.teacher_steps, config.label, progress=progress)
     save_tensors(path, teacher.state_dict(), dict(steps=config.teacher_steps))
     return teacher
 
@@ -609,7 +610,7 @@ def train_unsb(
     size, defaults = batch_size or (1 if paper else 4), play_options(config.net, paper, options.get("device"))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * math.ceil(len(source) / size)
     watch = paired_error(*validation, config.channels, stack=config.stack) if isinstance(validation, (tuple, list)) else validation
-    if config.dmd and config.teacher_steps: teacher = _taught(folder, teacher, target, config, options.get("device"))
+    if config.dmd and config.teacher_steps: teacher = _taught(folder, teacher, target, config, options.get("device"), options.get("progress", True))
     game = start_game(lambda: UNSBGame(config, teacher), options.get("seed", 0))
     return play(game, UnpairedBatches(source, target, config, size), folder, watch, **(defaults | options | dict(batch_size=size)))
 

@@ -7,7 +7,7 @@ __all__ = ['field_strength', 'check_fields', 'translate_thick', 'load_unsb', 'tr
 
 # %% ../../nbs/methods/24_unsb_own.ipynb #621ead0c
 import hashlib, json, re, time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np, torch
@@ -132,6 +132,7 @@ def train_on_folders(
     preset:str="small", # tiny, small or paper
     spacing:float=2., # mm
     size:tuple=FRAME, # rows and columns of a slice
+    teacher_steps:int|None=None, # batches of the target's slices that the teacher learns first; None: the preset's (400)
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
 )->dict: # row of the manifest in `folder`
     "Check two folders, train the full method on their slices, keep the weights; the teacher of DMD2 is the shipped 3 T prior, which first learns the target's slices."
@@ -143,6 +144,7 @@ def train_on_folders(
     if both: print(f"note: {len(both)} names are in both folders ({', '.join(sorted(both)[:4])}): if these are the same people, the two sides are not unpaired")
     cut = lambda found, side: heap(load_people(found, spacing=spacing, register=False), side, (weighting,), size=size)
     config = UNSBConfig.preset(preset, label=prior_label(weighting, False))
+    if teacher_steps is not None: config = replace(config, teacher_steps=teacher_steps)
     sides = cut(low, "low"), cut(high, "high")
     run = train_unsb(folder, *sides, heap_distance(*sides), config, load_prior()[0], **(dict(validate_every=100) | {k: v for k, v in options.items() if v is not None}))
     best = dict(name="distance of intensities to the 3 T slices", value=run.best) if run.best is not None else dict(name="steps, too few to be watched", value=run.step)
