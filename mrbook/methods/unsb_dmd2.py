@@ -48,7 +48,7 @@ class UNSBBasis:
     stack: str = "contrasts" # what fills them: contrasts, replicated (one contrast, so many times) or neighbours (the slice, the one before, the one after; 3 channels)
     residual: bool = True # an answer is the state plus what the network says, so that the walk begins near its input (ours); False: what the network says (UNSB)
     nfe: int = 5 # calls of the generator, T (UNSB)
-    tau: float = .01 # noise of the walk (UNSB)
+    tau: float = .01 # noise of the walk (UNSB; tiny and small have a hundredth)
     game: str = "lsgan" # adversarial loss: lsgan (UNSB), hinge or bce
     adversarial: float = 1. # weight of the discriminator's loss (UNSB); 0: no discriminator
     detail: float = 0. # the discriminator also sees the slice minus its 3 x 3 mean, times this (ours); 0: the slice alone (UNSB)
@@ -585,14 +585,14 @@ def play_options(
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #03f56a25
 def _taught(folder, teacher, target, config, device, progress): # the adapted teacher, kept beside the checkpoint
     if teacher is None: return None
-    path, device = Path(folder)/"teacher.safetensors", device or ("cuda" if torch.cuda.is_available() else "cpu")
+    path, device, lesson = Path(folder)/"teacher.safetensors", device or ("cuda" if torch.cuda.is_available() else "cpu"), dict(steps=config.teacher_steps)
     check_teacher(teacher, config)
-    if path.exists():
-        teacher = copy.deepcopy(teacher); teacher.load_state_dict(load_tensors(path)[0]); return teacher
+    if path.exists() and (found := load_tensors(path))[1] == lesson:
+        teacher = copy.deepcopy(teacher); teacher.load_state_dict(found[0]); return teacher
     slices = check_unpaired(target, target, config.channels, 1, config.stack)[1]
     if isinstance(teacher.net, UNet) and teacher.net.config.in_channels == 1: slices = slices.flatten(0, 1)[:, None]
     teacher = adapt_teacher(copy.deepcopy(teacher).to(device), slices, config.teacher_steps, config.label, progress=progress)
-    save_tensors(path, teacher.state_dict(), dict(steps=config.teacher_steps))
+    save_tensors(path, teacher.state_dict(), lesson)
     return teacher
 
 def train_unsb(
