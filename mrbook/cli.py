@@ -561,7 +561,7 @@ def train_unsb(
     output: TrainOut,
     contrast: Annotated[str, typer.Option(help="What the scans show.", metavar="t1w|t2w", autocompletion=complete(CONTRASTS))]="t1w",
     preset: TrainPreset="small",
-    teacher_steps: Annotated[int|None, typer.Option(help="Batches of the 3 T slices that DMD2's teacher learns first, half a second each on a core; without it: 400.", metavar="N", min=0, show_default=False)]=None,
+    teacher_steps: Annotated[int|None, typer.Option(help="Batches that DMD2's teacher learns of the 3 T slices first, and its critic of the source's, half a second each on a core; without it: 400.", metavar="N", min=0, show_default=False)]=None,
     minutes: Minutes=None,
     steps: Steps=None,
     seed: Seed=0,

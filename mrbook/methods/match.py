@@ -168,11 +168,13 @@ def play(
     validate=None, # function refiner -> {'validation': lower is better, ...}, run on the averaged weights
     config:TrainConfig=PLAY,
     progress:bool=True, # show a bar
+    keep:str="best", # weights that are left: best, by `validate` if there is one, or last
     **options, # fields of `TrainConfig`
 )->Run: # its model is the refiner with the averaged (or best) weights
     "Train players in turns until the steps, the minutes or the patience are used up, or a signal comes; resume exactly."
     config = replace(config, **options)
     if config.steps is None and config.max_minutes is None: raise ValueError("training needs an end: give steps or max_minutes")
+    if keep not in ("best", "last"): raise ValueError(f"keep={keep!r}: best or last")
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad(), Interrupts() as interrupts:
         match = Match(game, data, folder, config)
         if config.resume and match.checkpoint.exists(): resume_match(match)
@@ -180,8 +182,9 @@ def play(
         stopped = _rounds(match, validate, log, interrupts, progress)
         save_match(match)
     refiner, path = game.refiner, match.folder/"model.safetensors"
-    if match.best is not None: refiner.load_state_dict(load_tensors(path)[0])
+    if match.best is not None and keep == "best": refiner.load_state_dict(load_tensors(path)[0])
     else:
         if match.ema: match.ema.copy_to(refiner)
-        save_tensors(path, refiner.state_dict(), dict(step=match.step, config=asdict(game.config)))
+        seen = [l for l in log.lines if "validation" in l and l["step"] == match.step]
+        save_tensors(path, refiner.state_dict(), dict(config=asdict(game.config)) | (seen[-1] if seen else {}) | dict(step=match.step))
     return Run(refiner.eval(), match.folder, match.step, match.spent, stopped, match.best, log.lines)

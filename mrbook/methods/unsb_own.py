@@ -16,7 +16,7 @@ import mrbook
 from ..generative.diffusion import fast_precision
 from .dact_prior import load_prior, prior_label
 from .translator import Translator, pictures, unpicture, write_result
-from .unsb_dmd2 import FRAME, UNSB, BridgeRefiner, UNSBConfig, heap_distance, train_unsb
+from .unsb_dmd2 import FOUND_FOR, FRAME, UNSB, BridgeRefiner, UNSBConfig, heap_distance, train_unsb
 from .unsb_runs import SHIPPED
 from ..mri.preprocess import looks_stripped
 from ..mri.unpaired import Found, find_ixi, find_zenodo, heap, load_people
@@ -132,7 +132,7 @@ def train_on_folders(
     preset:str="small", # tiny, small or paper
     spacing:float=2., # mm
     size:tuple=FRAME, # rows and columns of a slice
-    teacher_steps:int|None=None, # batches of the target's slices that the teacher learns first; None: the preset's (400)
+    teacher_steps:int|None=None, # batches that DMD2's two models learn first, the teacher of target and the critic of source slices; None: the preset's (400)
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
 )->dict: # row of the manifest in `folder`
     "Check two folders, train the full method on their slices, keep the weights; the teacher of DMD2 is the shipped 3 T prior, which first learns the target's slices."
@@ -143,11 +143,12 @@ def train_on_folders(
     both = {f.id for f in low} & {f.id for f in high}
     if both: print(f"note: {len(both)} names are in both folders ({', '.join(sorted(both)[:4])}): if these are the same people, the two sides are not unpaired")
     cut = lambda found, side: heap(load_people(found, spacing=spacing, register=False), side, (weighting,), size=size)
-    config = UNSBConfig.preset(preset, label=prior_label(weighting, False))
+    config = UNSBConfig.preset(preset, **FOUND_FOR[weighting], label=prior_label(weighting, False))
     if teacher_steps is not None: config = replace(config, teacher_steps=teacher_steps)
     sides = cut(low, "low"), cut(high, "high")
-    run = train_unsb(folder, *sides, heap_distance(*sides), config, load_prior()[0], **(dict(validate_every=100) | {k: v for k, v in options.items() if v is not None}))
-    best = dict(name="distance of intensities to the 3 T slices", value=run.best) if run.best is not None else dict(name="steps, too few to be watched", value=run.step)
+    run = train_unsb(folder, *sides, heap_distance(*sides), config, load_prior()[0], **(dict(validate_every=100, keep="last") | {k: v for k, v in options.items() if v is not None}))
+    seen = [l["validation"] for l in run.history if "validation" in l]
+    last = dict(name="distance of intensities to the 3 T slices", value=seen[-1]) if seen else dict(name="steps, too few to be watched", value=run.step)
     row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {weighting}, {Path(source).name} to {Path(target).name}", preset=preset, command=f"train_on_folders({str(source)!r}, {str(target)!r}, {str(folder)!r}, {weighting!r}, {preset!r})", seed=options.get("seed", 0),
-        data=f"{len(low)} scans at 64 mT, {len(high)} at 3 T", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=best)
+        data=f"{len(low)} scans at 64 mT, {len(high)} at 3 T", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=last)
     return save_pretrained(SHIPPED[weighting], run.model, asdict(config), row, folder=Path(folder))

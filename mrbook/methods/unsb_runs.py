@@ -16,7 +16,7 @@ from torch import Tensor
 from .dact_prior import load_prior, prior_label
 from .translator import Translator
 from .unsb_baselines import TRAINED, VARIANTS, OnePassTranslator, build_cut, build_cyclegan, method_config, train_method
-from .unsb_dmd2 import FRAME, UNSB, build_unsb, paired_error
+from .unsb_dmd2 import FOUND_FOR, FRAME, UNSB, build_unsb, paired_error
 from ..mri.unpaired import FIRST, heap, person_slices, phantom_person
 from ..mri.volumes import fit_size
 from ..pretrained import load_runs, save_pretrained
@@ -30,14 +30,14 @@ class RunPlan:
     weighting: str = "t1w" # t1w or t2w
     seed: int = 0
     changes: tuple = () # (field, value) that differ from the preset
-    steps: int = 500 # of the generator
+    steps: int = 450 # of which the generator waits `lead`
     batch_size: int = 2
     preset: str = "tiny"
 
     @property
     def name(self): return "-".join([self.method.replace(" ", ""), self.weighting, *(f"{k}={v}" for k, v in self.changes)] + [f"seed{self.seed}"] * (self.seed > 0))
     @property
-    def config(self): return method_config(self.method, self.preset, **dict(self.changes) | (dict(label=prior_label(self.weighting, False)) if self.method in VARIANTS else {}))
+    def config(self): return method_config(self.method, self.preset, **(FOUND_FOR[self.weighting] | dict(label=prior_label(self.weighting, False)) if self.method in VARIANTS else {}) | dict(self.changes))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #155841b8
 ORDER = ("Ours", "UNSB", "CUT", "CycleGAN", "UNSB + ASP", "UNSB + DMD2") # in which they are trained
@@ -81,12 +81,12 @@ def train_plan(
     data:dict|None=None, # options of `run_slices`: spacing, size, cache
     teacher=None, # of DMD2; None: the shipped 3 T prior
     **options, # of `mrbook.training.TrainConfig`
-)->Run: # its model is the best on the pairs
+)->Run: # its model carries the averaged weights of the last step
     "Train one network of a study; resumes."
     cut = lambda part, side: run_slices(part, side, plan.weighting, people[part], **(data or {}))
     c = plan.config
     teacher = (teacher or load_prior()[0]) if getattr(c, "dmd", 0) else None
-    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, checkpoint_every=250) | options))
+    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, checkpoint_every=250, keep="last") | options))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #210a6684
 BUILD = {"CUT": build_cut, "CycleGAN": build_cyclegan} # the rest are variants of UNSB

@@ -32,12 +32,13 @@ class GeneratorConfig:
     kernel: int = 7 # of the first and the last convolution, odd
     antialias: bool = True # blur before dropping pixels
     skips: bool = False # maps of the way down join the way up, as in a U-Net
+    fine: int = 0 # channels of three plain convolutions at full resolution, whose answer is added (ours); 0: none
     gain: float = 1. # scale of the initial convolutions (Xavier); UNSB: 0.02
     style: float = 1. # scale of the initial weights by which the latent reaches the blocks
     as_released: bool = False # blocks as in the released UNSB: no time, no first convolution
 
     def __post_init__(self):
-        if min(self.channels, self.blocks, self.in_channels, self.out_channels, self.mapping, self.patch) < 1 or self.downs < 0: raise ValueError(f"sizes must be positive: {self}")
+        if min(self.channels, self.blocks, self.in_channels, self.out_channels, self.mapping, self.patch) < 1 or min(self.downs, self.fine) < 0: raise ValueError(f"sizes must be positive: {self}")
         if self.channels % 2 or not self.kernel % 2: raise ValueError(f"channels must be even and kernel odd: {self.channels}, {self.kernel}")
 
     @classmethod
@@ -173,6 +174,8 @@ class ResnetGenerator(nn.Module):
         self.blocks = nn.ModuleList([ConditionalBlock(w[-1], c.code, c.as_released) for _ in range(c.blocks)])
         self.up = nn.ModuleList([nn.Conv2d(b + a * c.skips, a, 3, padding=1, bias=bias) for a, b in reversed(list(zip(w, w[1:])))])
         self.head = nn.Conv2d(c.channels, c.out_channels * c.patch**2, **ends)
+        conv = partial(nn.Conv2d, kernel_size=3, padding=1, padding_mode="reflect")
+        self.fine = nn.Sequential(conv(c.in_channels, c.fine), nn.ReLU(), conv(c.fine, c.fine), nn.ReLU(), conv(c.fine, c.out_channels)) if c.fine else None
         initialise(self, c.gain, self.head, generator)
         with torch.no_grad(): [b.style.weight.mul_(c.style) for b in self.blocks]
 
@@ -181,7 +184,7 @@ class ResnetGenerator(nn.Module):
         t:Tensor|int|float, # step index of each image (n,), or one for all
         z:Tensor|None=None, # latent (n, latent); None: zeros
         condition:Tensor|None=None, # more channels for x (n, c', h, w)
-    )->Tensor: # (n, out, h, w)
+    )->Tensor: # (n, out, h, w); with a fine branch it may leave (-1, 1)
         "The translation as the network sees it from step t."
         x = joined(x, condition, self.config)
         h, w, m = *x.shape[-2:], self.config.multiple
@@ -191,7 +194,8 @@ class ResnetGenerator(nn.Module):
         for conv in self.up:
             y = grow(y)
             y = F.relu(F.instance_norm(conv(torch.cat([y, stored.pop()], 1) if self.config.skips else y)))
-        return F.pixel_shuffle(torch.tanh(self.head(y)), self.config.patch)[:, :, top:top + h, left:left + w]
+        out = F.pixel_shuffle(torch.tanh(self.head(y)), self.config.patch)
+        return (out if self.fine is None else out + self.fine(x))[:, :, top:top + h, left:left + w]
 
     def encode(self,
         x:Tensor, # images and conditions, sizes divisible by `config.multiple`
