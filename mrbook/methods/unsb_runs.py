@@ -111,7 +111,7 @@ def ship_plans(
         runs[plan.name] = dict(method=plan.method, weighting=plan.weighting, seed=plan.seed, steps=max(l["step"] for l in lines), best_step=facts["step"], config=asdict(plan.config), minutes=run.minutes, watched=watched, losses=_curves(lines))
     minutes = sum(r["minutes"] for r in runs.values())
     full = dict(what=f"{len(runs)} networks of the UNSB-DMD2 studies", preset=", ".join(sorted({p.preset for p in chosen})), command=f"from mrbook.methods.unsb_runs import *; [train_plan(p, 'runs/{weights}') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/{weights}')", seed=0,
-        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each, watched on {COHORT['val']}", device="one CPU core, bf16", minutes=round(minutes, 1), metric=dict(name="mean error of the watched people", value=float(np.mean([min(w["validation"] for w in r["watched"]) for r in runs.values()])))) | (row or {})
+        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each, watched on {COHORT['val']}", device="one CPU core", minutes=round(minutes, 1), metric=dict(name="mean error of the watched people", value=float(np.mean([r["watched"][-1]["validation"] for r in runs.values()])))) | (row or {})
     return save_pretrained(weights, tensors, dict(runs=runs), full, folder=None if folder is None else Path(folder))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #eb7959b1
@@ -125,7 +125,7 @@ def ship_one(
     "Put one network into a file of its own."
     run = kept_run(Path(trained)/plan.name)
     row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {plan.weighting}, 64 mT to 3 T", preset=plan.preset, command=f"from mrbook.methods.unsb_runs import *; p = RunPlan({plan.method!r}, {plan.weighting!r}); train_plan(p, 'runs/unsb'); ship_one(p, 'runs/unsb')", seed=plan.seed,
-        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each", device="one CPU core, bf16", minutes=round(run.minutes, 1), metric=dict(name="error of the watched people", value=run.state["validation"]))
+        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each", device="one CPU core", minutes=round(run.minutes, 1), metric=dict(name="error of the watched people", value=run.state["validation"]))
     return save_pretrained(SHIPPED[plan.weighting], run.tensors, asdict(plan.config), row, folder=None if folder is None else Path(folder))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #192f0215
