@@ -178,7 +178,7 @@ def fast_precision(
     "The precision in which this device is fastest at inference."
     known = Path("/proc/cpuinfo")
     if torch.device(device).type == "cuda": return "bf16"
-    return "bf16" if torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16", "AMX") or known.exists() and "amx_bf16" in known.read_text() else "no"
+    return "bf16" if torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16", "AMX") or known.exists() and {"amx_bf16", "avx512_bf16"} & set(known.read_text().split()) else "no"
 
 # %% ../../nbs/generative/00_diffusion.ipynb #135486eb
 def draw(
