@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BUILDERS', 'FIELDS', 'describe', 'WeightsError', 'weights_folder', 'manifest', 'file_name', 'add_row',
-           'save_pretrained', 'register', 'read_checked', 'load', 'load_runs', 'verify']
+           'save_pretrained', 'register', 'share', 'read_checked', 'load', 'load_runs', 'verify']
 
 # %% ../nbs/pretrained.ipynb #edf377cc
 import hashlib, importlib, json
@@ -85,7 +85,8 @@ def add_row(
     if not (isinstance(row["metric"], dict) and {"name", "value"} <= set(row["metric"])): raise WeightsError(f"{name}: metric must be {{'name': ..., 'value': ...}}, not {row['metric']}")
     row = row | dict(file=row.get("file", file_name(name)), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     write_atomic(folder / row["file"], data)
-    rows = dict(sorted((manifest(folder) | {name: row}).items()))
+    rows = {k: r | {f: row[f] for f in ("bytes", "sha256")} if r["file"] == row["file"] else r for k, r in manifest(folder).items()} # who shares the file sees the new one
+    rows = dict(sorted((rows | {name: row}).items()))
     write_atomic(folder / "manifest.json", ("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in rows.items()) + "\n}\n").encode()) # one line for each file of weights
     return row
 
@@ -101,7 +102,7 @@ def save_pretrained(
     "Ship a network: safetensors file and manifest row, atomically."
     kind, c = describe(model, config)
     tensors = model if isinstance(model, dict) else model.state_dict()
-    narrow = {k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in tensors.items()}
+    narrow = {k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in tensors.items() if not k.endswith("num_batches_tracked")} # batch norms count batches; no answer depends on it
     bad = [k for k, v in narrow.items() if not torch.isfinite(v).all()]
     if bad: raise WeightsError(f"{name}: not finite as {dtype}: {', '.join(bad[:3])}; train again, or save as float32")
     full = dict(kind=kind) | dict(row or {}) | dict(config=c, dtype=str(dtype).removeprefix("torch."))
@@ -119,6 +120,28 @@ def register(
     path = Path(folder or weights_folder()) / file
     if not path.exists(): raise WeightsError(f"{name}: there is no {path}")
     return add_row(name, dict(kind="tensors", config={}) | row | dict(file=file), path.read_bytes(), path.parent)
+
+# %% ../nbs/pretrained.ipynb #96444beb
+def share(
+    name:str, # e.g. fgsb/t2w
+    of:str, # whose file it lies in, e.g. fgsb/curve
+    part:str, # its run there
+    config, # its configuration: dataclass or dict
+    row:dict, # FIELDS and kind
+    folder:Path|None=None, # default: the package's weights
+)->dict: # the whole row
+    "Give one network of a study's file a row of its own."
+    folder = Path(folder or weights_folder()); found, data = read_checked(of, folder)
+    full = dict(row) | dict(config=describe({}, config)[1], dtype=found["dtype"], file=found["file"], part=part)
+    BUILDERS[full["kind"]](full["config"]).load_state_dict(_tensors(name, full, data))
+    return add_row(name, full, data, folder)
+
+def _tensors(name, row, data): # all of the file, or the part that the row is about
+    tensors, start = read_tensors(data), f"{row['part']}/" if "part" in row else ""
+    own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+    if not own: raise WeightsError(f"{name}: {row['file']} holds no {row['part']!r}; ship it with its study")
+    return own
+
 
 # %% ../nbs/pretrained.ipynb #8afc283f
 def read_checked(
@@ -145,7 +168,7 @@ def load(
 ): # the network in eval mode, its parameters frozen; for kind 'tensors' a dictionary
     "A shipped network, after its sha256 was checked."
     row, data = read_checked(name, folder)
-    tensors = {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in read_tensors(data).items()}
+    tensors = {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in _tensors(name, row, data).items()}
     if row["kind"] == "tensors": return tensors
     if row["kind"] not in BUILDERS: raise WeightsError(f"{name}: no builder for kind {row['kind']!r}; there are {', '.join(BUILDERS)}")
     model = BUILDERS[row["kind"]](row["config"]).to(device, dtype)

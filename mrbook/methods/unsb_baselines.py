@@ -22,7 +22,7 @@ from .dact_prior import load_prior, prior_label
 from .fgsb_baselines import PlainGenerator
 from .match import Game, play, start_game
 from .translator import Translator
-from .unsb_dmd2 import UNSB, DetailJudge, ToneTable, UNSBConfig, UnpairedBatches, in_frame, near_identity, on_table, paired_error, play_options, slowed, stack_contrasts, train_unsb
+from .unsb_dmd2 import UNSB, DetailJudge, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, in_frame, near_identity, on_table, paired_error, play_options, slowed, stack_contrasts, train_unsb
 from ..nets.discriminators import DiscriminatorConfig
 from ..nets.resnet_generator import GeneratorConfig
 from ..training import Run
@@ -62,6 +62,7 @@ class CUTConfig:
     r1: float = 0. # as in `UNSBConfig`
     lead: int = 0 # as in `UNSBConfig`
     table: bool = False # as in `UNSBConfig`
+    finish: bool = False # as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -88,6 +89,7 @@ class CycleConfig:
     r1: float = 0. # as in `UNSBConfig`
     lead: int = 0 # as in `UNSBConfig`
     table: bool = False # as in `UNSBConfig`
+    finish: bool = False # as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -98,7 +100,7 @@ class CycleConfig:
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #586bb06f
 def _sizes(name): # generator, discriminator and channels of UNSB's preset
     c = UNSBConfig.preset(name)
-    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1, lead=c.lead, table=c.table)
+    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1, lead=c.lead, table=c.table, finish=c.finish)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #7e53aa3d
 def _check(c): # what both configs refuse
@@ -119,9 +121,10 @@ class OnePass(nn.Module):
         super().__init__()
         self.config, self.precision = config, "no"
         self.net = near_identity(PlainGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels)), config.residual)
-        self.table = ToneTable(config.channels) if config.table else None
+        self.table, self.finish = (ToneTable(config.channels) if on else None for on in (config.table, config.finish))
 
-    def forward(self, x): return self.call(x if self.table is None else self.table(x))
+    def made(self, x): return self.call(x if self.table is None else self.table(x)) # before the last table
+    def forward(self, x): return self.made(x) if self.finish is None else self.finish(self.made(x))
 
     def call(self, x): # after the table
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)): said = self.net(x).float()
@@ -207,7 +210,7 @@ class CycleGame(Game):
         config:CycleConfig=CycleConfig(),
     ):
         super().__init__()
-        self.config, self.refiner, self.back = config, OnePass(config), OnePass(replace(config, table=False))
+        self.config, self.refiner, self.back = config, OnePass(config), OnePass(replace(config, table=False, finish=False))
         self.judge, self.judge_back = _judge(config), _judge(config)
         self.pool, self.pool_back = Pool(config.pool), Pool(config.pool)
 
@@ -294,11 +297,11 @@ def train_method(
     defaults = play_options(config.net, preset == "paper", options.get("device"))
     if isinstance(config, UNSBConfig): return train_unsb(folder, source, target, validation, unsb_variant(name, config), teacher, size, **(defaults | options))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * -(-len(source) // size)
-    table, source = on_table(config, source, target)
-    batches = UnpairedBatches(source, target, UNSBConfig(net=config.net, judge=config.judge, channels=config.channels, asp=0., dmd=0.), size)
+    table, start = on_table(config, source, target)
+    batches = UnpairedBatches(start, target, UNSBConfig(net=config.net, judge=config.judge, channels=config.channels, asp=0., dmd=0.), size)
     watch = paired_error(*validation, config.channels) if isinstance(validation, (tuple, list)) else validation
     game = start_game(lambda: {CUTConfig: CUTGame, CycleConfig: CycleGame}[type(config)](config), options.get("seed", 0)); game.refiner.table = table
-    return play(game, batches, folder, watch, **(defaults | options | dict(batch_size=size)))
+    return finish_tones(play(game, batches, folder, watch, **(defaults | options | dict(batch_size=size))), source, target)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #30cdbdf2
 class OnePassTranslator(Translator):

@@ -7,8 +7,8 @@ __all__ = ['ENTROPY_WEIGHTS', 'EDGES', 'STACKS', 'FOUND', 'FOUND_FOR', 'UNSB_PRE
            'parse_unsb', 'stack_contrasts', 'unstack', 'ToneTable', 'near_identity', 'BridgeRefiner', 'bridge_loss',
            'mask_logits', 'mask_loss', 'boundary_distance', 'soft_edge', 'boundary_loss', 'slowed', 'check_teacher',
            'adapt_teacher', 'DetailJudge', 'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired',
-           'UnpairedBatches', 'paired_error', 'heap_distance', 'play_options', 'on_table', 'train_unsb', 'in_frame',
-           'UNSB', 'build_unsb']
+           'UnpairedBatches', 'paired_error', 'heap_distance', 'play_options', 'on_table', 'finish_tones', 'train_unsb',
+           'in_frame', 'UNSB', 'build_unsb']
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #363b0f89
 import copy, math, time
@@ -65,6 +65,7 @@ class UNSBBasis:
     identity_every: int = 1 # steps from one such walk to the next (ours)
     lead: int = 0 # first steps, in which the generator waits while the others learn (ours)
     table: bool = False # the walk begins at the slice after a table of tones, see `ToneTable` (ours)
+    finish: bool = False # answers end in such a table as well, learnt when the match is over (ours)
     patches: int = 256 # locations per map in PatchNCE
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #f61d1287
@@ -119,7 +120,7 @@ class UNSBConfig(UNSBBasis):
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #88fff6ec
 FOUND = dict(tau=1e-4, detail=10., judge_turns=2, generator_rate=.1, r1=50., lead=50, table=True, asp=.1, rim=4., dmd=20., low=.06, high=.3, critic_high=.35, centred=True, critic_rate=.2, teacher_steps=400) # on the validation people, see the end of this notebook
-FOUND_FOR = dict(t1w={}, t2w=dict(low=.02, high=.2, critic_high=.25)) # what differs by contrast
+FOUND_FOR = dict(t1w={}, t2w=dict(low=.02, high=.2, critic_high=.25, finish=True)) # what differs by contrast
 UNSB_PRESETS = dict(
     tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True, fine=16), DiscriminatorConfig.preset("tiny", layers=2, norm="none"), patches=64, twin=False, identity_every=4, critic_turns=1, **FOUND),
     small=UNSBConfig(GeneratorConfig.preset("small", skips=True, fine=16), DiscriminatorConfig.preset("small", blur=False, norm="none"), **FOUND),
@@ -218,6 +219,7 @@ class BridgeRefiner(nn.Module):
         self.config, self.precision = config, "no"
         self.net = near_identity(ResnetGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels), generator), config.residual)
         self.schedule, self.table = BridgeSchedule(config.nfe, config.tau), ToneTable(config.channels, config.stack) if config.table else None
+        self.finish = ToneTable(config.channels, config.stack) if config.finish else None
         self.register_buffer("latent", torch.randn(1, self.net.latent, generator=torch.Generator().manual_seed(0))) # of every answer at test time
 
     def call(self, x, k, z=None):
@@ -242,10 +244,16 @@ class BridgeRefiner(nn.Module):
         "Feature maps of the generator's own encoder, at step 0, for PatchNCE."
         return self.net.features(x, 0)
 
+    def made(self, source:Tensor, until:int|None=None)->Tensor: # (n, c, h, w) in [-1, 1] -> the same
+        "The end of the walk without noise, before the last table."
+        return self.walk(self.start(source), until).end
+
     def forward(self,
         source:Tensor, # (n, c, h, w) in [-1, 1]
+        until:int|None=None, # step of the last call; None: the last
     )->Tensor: # (n, c, h, w) in [-1, 1]
-        return self.walk(self.start(source)).end
+        out = self.made(source, until)
+        return out if self.finish is None else self.finish(out)
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #df1557f3
 def bridge_loss(
@@ -656,6 +664,23 @@ def on_table(
     table = ToneTable(config.channels, stack).fit(source, target)
     return table, torch.cat([to_image(table.tones(to_network(x))) for x in source.float().split(64)])
 
+@torch.no_grad()
+def finish_tones(
+    run:Run, # just ended; its model has `made` and `finish`
+    source:Tensor, # slices in [0, 1] that it has learnt from
+    target:Tensor, # of others, at the target field
+    most:int=240, # slices that are translated for it, evenly spread
+)->Run: # the same; the table is kept with its weights
+    "Learn the table at the end, if the config wants one: from the answers' foreground to the target's."
+    model = run.model
+    if model.finish is None: return run
+    c, device, path = model.config, next(model.parameters()).device, run.folder/"model.safetensors"; stack = getattr(c, "stack", "contrasts")
+    source = source[torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()].float(); seen = check_unpaired(source, source, c.channels, replace(c.net, in_channels=c.channels).multiple, stack)[0]
+    made = torch.cat([to_image(model.made(to_network(x.to(device)))).cpu() * (x.amax(1, keepdim=True) > .02) for x in seen.split(16)]) # air stays air
+    model.finish.fit(unstack(made, stack, source.shape[1]), target)
+    save_tensors(path, model.state_dict(), load_tensors(path)[1])
+    return run
+
 def train_unsb(
     folder, # checkpoint, weights and log
     source:Tensor, # slices in [0, 1] of the source subjects, (N, 1, H, W), (N, 2, H, W), or with stack='neighbours' (N, 3, H, W) from `neighbours`
@@ -671,13 +696,13 @@ def train_unsb(
     size, defaults = batch_size or (1 if paper else 4), play_options(config.net, paper, options.get("device"))
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * math.ceil(len(source) / size)
     watch = paired_error(*validation, config.channels, stack=config.stack) if isinstance(validation, (tuple, list)) else validation
-    (table, source), critic = on_table(config, source, target), None
+    (table, start), critic = on_table(config, source, target), None
     if config.dmd and config.teacher_steps and teacher is not None:
         learn = lambda name, model, slices: _taught(folder, name, model, slices, config, options.get("device"), options.get("progress", True))
-        teacher = learn("teacher", teacher, target); critic = learn("critic", teacher, source)
+        teacher = learn("teacher", teacher, target); critic = learn("critic", teacher, start)
     game = start_game(lambda: UNSBGame(config, teacher, critic), options.get("seed", 0))
     game.refiner.table = table
-    return play(game, UnpairedBatches(source, target, config, size), folder, watch, **(defaults | options | dict(batch_size=size)))
+    return finish_tones(play(game, UnpairedBatches(start, target, config, size), folder, watch, **(defaults | options | dict(batch_size=size))), source, target)
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #61126157
 FRAME = 96, 80 # rows and columns at 2 mm: room for a brain
@@ -721,7 +746,7 @@ class UNSB(Translator):
         device, c = next(self.refiner.parameters()).device, self.refiner.config
         seen = stack_contrasts(neighbours(x) if c.stack == "neighbours" and x.shape[1] == 1 else x, c.channels, c.stack)
         parts = tqdm(seen.split(self.batch_size), disable=not self.progress, desc="slices")
-        return torch.cat([unstack(to_image(self.refiner.walk(self.refiner.start(to_network(p.to(device))), self.steps - 1).end), c.stack, x.shape[1]).to(x.device) for p in parts])
+        return torch.cat([unstack(to_image(self.refiner(to_network(p.to(device)), self.steps - 1)), c.stack, x.shape[1]).to(x.device) for p in parts])
 
     def translate_volume(self, volume:Volume)->Volume:
         "Translate a whole scan with a network of one contrast."

@@ -19,7 +19,7 @@ from .unsb_baselines import TRAINED, VARIANTS, OnePassTranslator, build_cut, bui
 from .unsb_dmd2 import FOUND_FOR, FRAME, UNSB, build_unsb, paired_error
 from ..mri.unpaired import FIRST, heap, person_slices, phantom_person
 from ..mri.volumes import fit_size
-from ..pretrained import load_runs, save_pretrained
+from ..pretrained import load_runs, manifest, save_pretrained, share
 from ..training import Run, kept_run
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #96c2e964
@@ -37,13 +37,16 @@ class RunPlan:
     @property
     def name(self): return "-".join([self.method.replace(" ", ""), self.weighting, *(f"{k}={v}" for k, v in self.changes)] + [f"seed{self.seed}"] * (self.seed > 0))
     @property
-    def config(self): return method_config(self.method, self.preset, **(FOUND_FOR[self.weighting] | dict(label=prior_label(self.weighting, False)) if self.method in VARIANTS else {}) | dict(self.changes))
+    def config(self):
+        found, bridge = FOUND_FOR[self.weighting], self.method in VARIANTS # CUT and CycleGAN have the table at the end as well, and no teacher
+        found = found | dict(label=prior_label(self.weighting, False)) if bridge else {k: v for k, v in found.items() if k == "finish"}
+        return method_config(self.method, self.preset, **found | dict(self.changes))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #155841b8
 ORDER = ("Ours", "UNSB", "CUT", "CycleGAN", "UNSB + ASP", "UNSB + DMD2") # in which they are trained
 STUDY_PLANS = { # name of the weights -> what is in them
     "unsb/table1": [RunPlan(m, w) for part in (ORDER[:4], ORDER[4:]) for w in ("t1w", "t2w") for m in part],
-    "unsb/seeds": [RunPlan(m, "t1w", s) for s in (1, 2) for m in ("Ours", "UNSB")]}
+    "unsb/seeds": [RunPlan(m, w, s) for w in ("t1w", "t2w") for s in (1, 2) for m in ("Ours", "UNSB")]}
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #3a18a0b6
 COHORT = dict(source=12, target=12, val=4)
@@ -119,14 +122,14 @@ SHIPPED = dict(t1w="unsb/t1w", t2w="unsb/t2w") # what `mrbook translate` loads
 
 def ship_one(
     plan:RunPlan, # of the full method
-    trained:str|Path, # folder of `train_plan`
-    folder:str|Path|None=None, # where the weights go; None: the package
+    weights:str="unsb/table1", # whose file it lies in
+    folder:str|Path|None=None, # of the weights; None: the package
 )->dict: # row of the manifest
-    "Put one network into a file of its own."
-    run = kept_run(Path(trained)/plan.name)
-    row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {plan.weighting}, 64 mT to 3 T", preset=plan.preset, command=f"from mrbook.methods.unsb_runs import *; p = RunPlan({plan.method!r}, {plan.weighting!r}); train_plan(p, 'runs/unsb'); ship_one(p, 'runs/unsb')", seed=plan.seed,
-        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each", device="one CPU core", minutes=round(run.minutes, 1), metric=dict(name="error of the watched people", value=run.state["validation"]))
-    return save_pretrained(SHIPPED[plan.weighting], run.tensors, asdict(plan.config), row, folder=None if folder is None else Path(folder))
+    "Give one network of a study a name of its own."
+    whole = manifest(folder)[weights]; run = whole["config"]["runs"][plan.name]
+    row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {plan.weighting}, 64 mT to 3 T: the network {plan.name} of {weights}", preset=plan.preset, command=f"from mrbook.methods.unsb_runs import *; p = RunPlan({plan.method!r}, {plan.weighting!r}); train_plan(p, 'runs/unsb')", seed=plan.seed,
+        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each", device=whole["device"], minutes=round(run["minutes"], 1), metric=dict(name="error of the watched people", value=run["watched"][-1]["validation"]))
+    return share(SHIPPED[plan.weighting], weights, plan.name, plan.config, row, folder)
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #192f0215
 def study_networks(
