@@ -696,7 +696,7 @@ def weights_list():
     """
     from mrbook.pretrained import manifest
     metric = lambda e: f"{e['metric']['name']} {e['metric']['value']:g}"
-    lines = [(name, f"{e['bytes'] / 1e6:.1f} MB", e["preset"], e["device"], f"{e['minutes']:g}", metric(e), e["what"]) for name, e in sorted(manifest().items())]
+    lines = [(name, "shared" if "part" in e else f"{e['bytes'] / 1e6:.1f} MB", e["preset"], e["device"], f"{e['minutes']:g}", metric(e), e["what"]) for name, e in sorted(manifest().items())]
     print(columns_text(lines, ("network", "size", "preset", "trained on", "minutes", "metric", "what")))
 
 @weights_app.command("verify")
