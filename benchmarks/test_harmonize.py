@@ -7,14 +7,14 @@ import time
 import numpy as np, pytest, torch
 
 def test_overhead_over_the_network(note, in_turns):
-    "25 DDIM steps with the scan's table over the same 25 calls of the U-Net and one of the draft, 16 sagittal slices of 112 x 112."
+    "25 DDIM steps with the scan's table over the same 25 calls of the U-Net and those of the draft, one for each way to fold, 16 sagittal slices of 112 x 112."
     from mrbook.methods.harmonize import harmonize, load_harmonizer
     model = load_harmonizer(); x = 0.3 + 0.5 * torch.rand(16, 1, 112, 112, generator=torch.Generator().manual_seed(0))
     of = lambda net: x.repeat(1, net.config.in_channels, 1, 1)
     stack, given, y = of(model.net), of(model.draft), torch.ones(16, dtype=torch.long)
     def floor():
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=model.precision == "bf16"):
-            model.draft(given, torch.zeros(16), y)
+            for _ in range(model.config.draft.patch**2 if model.config.foldings else 1): model.draft(given, torch.zeros(16), y)
             for t in range(25): model.net(stack, torch.full((16,), 40 * t), y)
     ratio, all, seconds = in_turns(floor, lambda: harmonize(model, x, 1, 25, temperature=0.))
     note(overhead=dict(ratio_to_25_network_calls=round(ratio, 3), all=all, seconds=round(seconds, 2), seconds_for_160_slices=round(10 * seconds, 1), slices=16, size=[112, 112], precision=model.precision, threads=torch.get_num_threads()))

@@ -419,7 +419,6 @@ class HarmonizeTranslator(Translator):
         return keep(many.mean(0)), keep(many.std(0) * HARMONIZE_SPREAD) if self.samples > 1 else None
 
     def translate_volume(self, volume): return self.with_uncertainty(volume)[0]
-
     def with_uncertainty(self, volume): return translate_scan(self, volume)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #6c0be7b5

@@ -7,7 +7,7 @@ __all__ = ['ENTROPY_WEIGHTS', 'EDGES', 'STACKS', 'FOUND', 'FOUND_FOR', 'UNSB_PRE
            'parse_unsb', 'stack_contrasts', 'unstack', 'ToneTable', 'near_identity', 'BridgeRefiner', 'bridge_loss',
            'mask_logits', 'mask_loss', 'boundary_distance', 'soft_edge', 'boundary_loss', 'slowed', 'check_teacher',
            'adapt_teacher', 'DetailJudge', 'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired',
-           'UnpairedBatches', 'paired_error', 'heap_distance', 'play_options', 'on_table', 'finish_tones', 'train_unsb',
+           'UnpairedBatches', 'paired_error', 'heap_distance', 'play_options', 'finish_tones', 'on_table', 'train_unsb',
            'in_frame', 'UNSB', 'build_unsb']
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #363b0f89
@@ -641,6 +641,24 @@ def play_options(
     if paper: return dict(ema=0.)
     return dict(lr=1e-3 * (16 / net.channels)**.5, warmup=20, decay="none", clip=1., ema=.998, precision=fast_precision(device or "cpu"))
 
+# %% ../../nbs/methods/20_unsb_dmd2.ipynb #e8d31276
+@torch.no_grad()
+def finish_tones(
+    run:Run, # just ended; its model has `made` and `finish`
+    source:Tensor, # slices in [0, 1] that it has learnt from
+    target:Tensor, # of others, at the target field
+    most:int=240, # slices that are translated for it, evenly spread
+)->Run: # the same; the table is kept with its weights
+    "Learn the table at the end, if the config wants one: from the answers' foreground to the target's."
+    model = run.model
+    if model.finish is None: return run
+    c, device, path = model.config, next(model.parameters()).device, run.folder/"model.safetensors"; stack = getattr(c, "stack", "contrasts")
+    source = source[torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()].float(); seen = check_unpaired(source, source, c.channels, replace(c.net, in_channels=c.channels).multiple, stack)[0]
+    made = torch.cat([to_image(model.made(to_network(x.to(device)))).cpu() * (x.amax(1, keepdim=True) > .02) for x in seen.split(16)]) # air stays air
+    model.finish.fit(unstack(made, stack, source.shape[1]), target)
+    save_tensors(path, model.state_dict(), load_tensors(path)[1])
+    return run
+
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #03f56a25
 def _taught(folder, name, teacher, slices, config, device, progress): # a copy that knows these slices, kept beside the checkpoint
     path, device, lesson = Path(folder)/f"{name}.safetensors", device or ("cuda" if torch.cuda.is_available() else "cpu"), dict(steps=config.teacher_steps)
@@ -663,23 +681,6 @@ def on_table(
     if not config.table: return None, source
     table = ToneTable(config.channels, stack).fit(source, target)
     return table, torch.cat([to_image(table.tones(to_network(x))) for x in source.float().split(64)])
-
-@torch.no_grad()
-def finish_tones(
-    run:Run, # just ended; its model has `made` and `finish`
-    source:Tensor, # slices in [0, 1] that it has learnt from
-    target:Tensor, # of others, at the target field
-    most:int=240, # slices that are translated for it, evenly spread
-)->Run: # the same; the table is kept with its weights
-    "Learn the table at the end, if the config wants one: from the answers' foreground to the target's."
-    model = run.model
-    if model.finish is None: return run
-    c, device, path = model.config, next(model.parameters()).device, run.folder/"model.safetensors"; stack = getattr(c, "stack", "contrasts")
-    source = source[torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()].float(); seen = check_unpaired(source, source, c.channels, replace(c.net, in_channels=c.channels).multiple, stack)[0]
-    made = torch.cat([to_image(model.made(to_network(x.to(device)))).cpu() * (x.amax(1, keepdim=True) > .02) for x in seen.split(16)]) # air stays air
-    model.finish.fit(unstack(made, stack, source.shape[1]), target)
-    save_tensors(path, model.state_dict(), load_tensors(path)[1])
-    return run
 
 def train_unsb(
     folder, # checkpoint, weights and log
