@@ -139,7 +139,7 @@ def share(
 def _tensors(name, row, data): # all of the file, or the part that the row is about
     tensors, start = read_tensors(data), f"{row['part']}/" if "part" in row else ""
     own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-    if not own: raise WeightsError(f"{name}: {row['file']} holds no {row['part']!r}; ship it with its study")
+    if start and not own: raise WeightsError(f"{name}: {row['file']} holds no {row['part']!r}; ship it with its study")
     return own
 
 
