@@ -36,7 +36,7 @@ def _by(module, name): # the builder that a module of mrbook brings itself
 BUILDERS = dict(unet=_unet, diffusion=_diffusion, features=_features, # kind -> function config -> module
     harmonizer=_by("methods.harmonize", "build_harmonizer"), deepharmony=_by("methods.harmonize_baselines", "build_deepharmony"), pgan=_by("methods.harmonize_baselines", "build_pgan"),
     fgsb=_by("methods.fgsb", "build_fgsb"), pix2pix=_by("methods.fgsb_baselines", "build_pix2pix"), l1=_by("methods.fgsb_baselines", "build_l1"), unsb=_by("methods.unsb_dmd2", "build_unsb"), cut=_by("methods.unsb_baselines", "build_cut"), cyclegan=_by("methods.unsb_baselines", "build_cyclegan"),
-    ot=_by("methods.ot_recon", "build_ot"), varnet=_by("methods.ot_baselines", "build_plain"), san=_by("methods.ot_baselines", "build_san"))
+    ot=_by("methods.ot_recon", "build_ot"), varnet=_by("methods.ot_baselines", "build_plain"), san=_by("methods.ot_baselines", "build_san"), brain_mask=_by("nets.brain_mask", "build_brain_mask"))
 
 # %% ../nbs/pretrained.ipynb #94103942
 def describe(

@@ -122,7 +122,7 @@ def read_heads(
     from joblib import Parallel, delayed
     if part not in PARTS: raise ValueError(f"unknown part {part!r}: choose one of {', '.join(PARTS)}")
     folder = maps_folder() if folder is None else Path(folder)
-    if folder is None: raise ValueError("the label maps are not here: `mrbook datasets fetch synthseg-labels -o DIR`, then MRBOOK_DATA=DIR")
+    if folder is None: raise ValueError("the label maps are not here: `mrbook datasets info synthseg-labels` says where they are; then set MRBOOK_DATA to the folder that holds SynthSeg/")
     paths = [folder / f"training_seg_{i:02d}.nii.gz" for i in PARTS[part]]
     missing = [p.name for p in paths if not p.is_file()]
     if missing: raise ValueError(f"{folder} lacks {', '.join(missing)}: fetch the label maps again")
