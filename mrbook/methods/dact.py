@@ -318,7 +318,7 @@ def restore(
     size:tuple[int, int], # (H, W) of the result
     config:DACTConfig=DACTConfig(),
     label:Tensor|None=None, # (n,) class of the prior
-    generator:torch.Generator|None=None, # source of noise
+    generator=None, # source of noise: a `torch.Generator`, or a list with one for each slice
     watch=None, # function (step, x, contrast) called after every step
     until:int|None=None, # leave after this many steps
     progress:bool=False,
@@ -329,7 +329,8 @@ def restore(
     y = remove_noise_floor(y, sigma)
     first = schedule.steps - 1 if config.start_step is None else config.start_step
     times = [t for t in grid(config.steps, schedule.steps) if t <= first]
-    noise = lambda: draw(shape, generator, config.shared_noise, y.device)
+    if isinstance(generator, list): noise = lambda: torch.cat([draw((1, *shape[1:]), g, device=y.device) for g in generator])
+    else: noise = lambda: draw(shape, generator, config.shared_noise, y.device)
     level = lambda t: float(schedule.alpha_bar[t]) if t >= 0 else 1.
     x_t, a = noise(), level(times[0])
     if config.start == "measurement": x_t = math.sqrt(a) * (2 * operator.upsample(y, shape).clamp(0, 1) - 1) + math.sqrt(1 - a) * x_t
@@ -417,20 +418,19 @@ class DACT(Translator):
         scan, main = (~large).long(), large.nonzero()[:, 0] # small end slices say nothing of the scan's histogram
         config = replace(self.config, sigma=estimate_noise(x) if self.config.sigma is None else self.config.sigma)
         whole = LUTMap(x, config, self.anchor, operator, scan)
-        generator = torch.Generator().manual_seed(seed)
+        own = lambda rows: [torch.Generator().manual_seed(seed if config.shared_noise else 100_003 * seed + int(k)) for k in rows] # noise of a slice does not depend on its batch
         labels = torch.full((len(x),), self.label, device=device)
         if config.variant == "anchored": whole.update(x, x, operator); whole.lut = whole.lut[main[:1]].expand(len(x), -1).clone()
         if config.variant == "mix": # a pilot of slices spread over the scan settles the table for all of it
             some = main[torch.linspace(0, len(main) - 1, min(PILOT, len(main)), device=device).round().long()]
             pilot = LUTMap(x[some], config, self.anchor, operator, scan[some])
-            restore(self.prior, x[some], operator, pilot, size, config, labels[some], generator, until=math.ceil(config.freeze * config.steps))
+            restore(self.prior, x[some], operator, pilot, size, config, labels[some], own(some), until=math.ceil(config.freeze * config.steps))
             whole.lut = pilot.lut[:1].expand(len(x), -1).clone()
         fixed = replace(config, variant="anchored") if config.variant == "mix" else config
         for i in follow(range(0, len(x), self.batch_size), "batches of slices", self.progress):
             part = slice(i, i + self.batch_size); y = x[part]
             contrast = LUTMap(y, config, None, operator, scan[part]) if config.variant == "instance" else whole.part(part, fixed)
-            if config.shared_noise: generator.manual_seed(seed)
-            out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], generator))
+            out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], own(range(i, i + len(y)))))
         return torch.cat(out)
 
 # %% ../../nbs/methods/11_dact.ipynb #fc034233
