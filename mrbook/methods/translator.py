@@ -145,10 +145,11 @@ def region(
     if mask is None and sees == "brain" and not looks_stripped(scan) and has_head(scan):
         mask = find_brain(scan)
         if mask is None: note = ("the skull seems to be in the picture: the networks know stripped brains only, so strip it first, or give a mask of the brain",)
-    some = measured(scan)
+    some = measured(scan) # a voxel inside that has the value of the background says nothing, be it 0 or the mean of a z-scored scan: it counts as 0 after the window
     if mask is None: mask = some if looks_stripped(scan) else head_mask(scan)
     if not mask.any(): raise VolumeError("no slice shows anatomy: is this a scan of a head?")
-    return Region(mask, mask if sees == "brain" else some | mask, note)
+    valid = mask & (some if not looks_stripped(scan) else measured(scan, holes=False)) if sees == "brain" else some | mask
+    return Region(mask, valid if valid.any() else mask, note)
 
 # %% ../../nbs/methods/00_translator.ipynb #0ec258a0
 def box_of(
@@ -305,8 +306,8 @@ class Translator(Contract, Pretrained):
     spread = 1. # factor on the sd over samples
 
     def flat(self, scan, inside): # without the coil's shading; the window gives a zero point first
-        scale = self.window.scale(scan.data[inside.mask], self.air(scan, inside))
-        return scan.replace(data=bias_correct(np.maximum(scale.apply(scan.data, clip=False), 0), inside.mask)[0])
+        scale = self.window.scale(scan.data[inside.mask & inside.valid], self.air(scan, inside))
+        return scan.replace(data=bias_correct(np.maximum(scale.apply(scan.data, clip=False), 0), inside.mask & inside.valid)[0])
 
     def air(self, scan, inside): # intensities around a head
         if not self.window.air: return None
@@ -324,7 +325,7 @@ class Translator(Contract, Pretrained):
         for scan in scans:
             if self.unshade: scan = self.flat(scan, inside)
             data, share = onto_grid(scan, inside.valid, grid, order); known = share > 0.499
-            hold = known if inside.valid is inside.mask else onto_grid(scan, inside.mask, grid)[1] > 0.499
+            hold = known if self.sees == "brain" else onto_grid(scan, inside.mask, grid)[1] > 0.499
             scale = self.window.scale(data[hold if hold.any() else known], self.air(scan, inside))
             slices.append(pictures((scale.apply(data, clip=False) * share).clip(0, 1).astype(np.float32), self.plane))
             native.append(np.where(inside.valid, scale.apply(scan.data), 0).astype(np.float32))

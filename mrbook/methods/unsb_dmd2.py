@@ -707,7 +707,7 @@ def train_unsb(
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #61126157
 FRAME = 96, 80 # rows and columns at 2 mm: room for a brain
-PORTABLE_WINDOWS = dict(t1w=Window(low=.5, floor=.066), t2w=Window(low=.5, floor=.171)) # as brains at 64 mT have it after the window of training, see `mrbook.mri.unpaired.windowed`
+PORTABLE_WINDOWS = dict(t1w=Window(low=1., floor=.1005), t2w=Window(low=2., floor=.1965)) # as brains at 64 mT have it after the window of training, see `mrbook.mri.unpaired.windowed`
 
 class PortableTranslator(Translator):
     "Base of the methods for portable scans: thick slices are interpolated to 2 mm."

@@ -238,7 +238,8 @@ def background_value(
 
 def measured(
     volume:Volume, # any orientation
-)->np.ndarray: # bool (X, Y, Z): all but the constant background, holes filled
+    holes:bool=True, # voxels inside that have the value of the background count as well
+)->np.ndarray: # bool (X, Y, Z): all but the constant background
     "Where a scan shows anything: the brain of a stripped scan; all of the field of view where air is noise."
     data, value = volume.data, background_value(volume.data)
     if value is None: return np.ones(data.shape, bool)
@@ -246,7 +247,7 @@ def measured(
     some = np.abs(data - np.float32(value)) > near
     label, n = ndimage.label(some)
     if n > 1: count = np.bincount(label.ravel())[1:]; some = np.isin(label, 1 + np.flatnonzero(count >= 0.1 * count.max()))
-    return _filled(some, volume.spacing)
+    return _filled(some, volume.spacing) if holes else some
 
 def _filled(mask, spacing): # holes, also those that the ends of a slab open: sought in its planes as well, whatever lies around
     box = ndimage.find_objects(mask.astype(np.uint8))
