@@ -274,12 +274,14 @@ class Pretrained:
     def from_folder(cls, folder, device="cpu", **options):
         "A method as `save_pretrained` wrote it."
         from safetensors.torch import load_file
+        from mrbook.generative.diffusion import fast_precision
         from mrbook.pretrained import BUILDERS
         config, tensors, found = json.loads((Path(folder)/"config.json").read_text()), load_file(Path(folder)/"model.safetensors"), {}
         if config["method"] != cls.__name__: raise ValueError(f"{folder} holds a {config['method']}, not a {cls.__name__}: call {config['method']}.from_pretrained")
         for name, row in config["networks"].items():
             own = {k.removeprefix(name + "/"): v.to(device) for k, v in tensors.items() if k.startswith(name + "/")}
             if row["kind"] != "tensors": net = BUILDERS[row["kind"]](row["config"]).to(device); net.load_state_dict(own); own = net.eval().requires_grad_(False)
+            if hasattr(own, "precision"): own.precision = fast_precision(device)
             found[name] = own
         made = cls.from_networks(found, config["settings"], **options)
         return made.declare(**config["declared"]) if "declared" in config else made
