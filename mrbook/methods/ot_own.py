@@ -23,7 +23,7 @@ from ..mri.sampling import centre_block, read_kspace, read_mask, remove_oversamp
 from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import Scale, Slices, check_output, read_volume, restack, slices, voxel_sizes, write_volume
 from ..nets.registration import folds
-from ..pretrained import manifest, save_pretrained
+from ..pretrained import save_pretrained, weights_sha256
 
 # %% ../../nbs/methods/44_ot_own.ipynb #2644c009
 class Scan(NamedTuple):
@@ -81,20 +81,21 @@ def reconstruct_file(
     mask:str|Path|None=None, # .npy of 0 and 1; None: in the k-space file, or told by its zeros
     aux:str|Path|None=None, # T1w NIfTI file on the grid of the scan, not aligned; needed
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
-    folder:Path|None=None, # of the weights; None: the package's
+    weights:Path|None=None, # folder of a train command or of `save_pretrained`; None: the package's
     batch_size:int=8, # slices at a time
+    progress:bool=False,
 )->dict: # the provenance that is written beside the image
     "Reconstruct undersampled k-space, guided by a T1w file; refuses what does not fit, never returns a silent zero image."
     target, tick = check_output(target), time.perf_counter()
     scan, device = read_scan(kspace, mask, aux), device or ("cuda" if torch.cuda.is_available() else "cpu")
-    method = OTRecon.pretrained(device=device, folder=folder, batch_size=batch_size)
+    method = OTRecon.from_pretrained(device=device, folder=weights, batch_size=batch_size, progress=progress)
     out = method.details(scan.kspace, scan.mask, scan.aux.data); made, m = out.magnitude, scan.mask.expand_as(scan.kspace)
     if not made.isfinite().all() or not made.flatten(1).any(1).all(): raise KSpaceError(f"the reconstruction is {'zero in some slices' if made.isfinite().all() else 'not finite'}: nothing was written. Is k-space in a sensible unit?")
     sha, moved = lambda p: None if p is None else hashlib.sha256(Path(p).read_bytes()).hexdigest(), out.displacement.norm(dim=1)[scan.aux.data[:, 0] > .05]
     facts = dict(tool="mrbook reconstruct", version=mrbook.__version__, kspace=str(kspace), kspace_sha256=sha(_data_file(kspace)), mask=None if mask is None else str(mask), mask_sha256=sha(mask), aux=str(aux), aux_sha256=sha(aux),
         method="spatial and modal optimal transport (Wang et al. 2023)", measured=round(float(scan.mask.float().mean()), 4), slices=len(made), coils=scan.kspace.shape[1], config=asdict(method.model.config), device=device, voxel_mm=[round(float(s), 4) for s in voxel_sizes(scan.aux.source.affine)],
         consistency=float((out.reconstruction.kspace - scan.kspace)[m].norm() / scan.kspace.norm()), displacement_px=round(float(moved.median()), 2) if len(moved) else None, folds=int(folds(out.displacement).sum()), orientation=EXPECTED.format(n=len(made), h=made.shape[-2], w=made.shape[-1]),
-        notes=[*scan.notes, *scan_notes(scan)], weights=manifest(folder)[OT_WEIGHTS[.25]]["sha256"], seconds=round(time.perf_counter() - tick, 1), warning="Research use only. The network was trained on synthetic heads; what was not measured is guessed, with the T1w as a guide.")
+        notes=[*scan.notes, *scan_notes(scan)], weights=weights_sha256(OT_WEIGHTS[.25], weights), seconds=round(time.perf_counter() - tick, 1), warning="Research use only. The network was trained on synthetic heads; what was not measured is guessed, with the T1w as a guide.")
     return write_result(restack(scan.aux, made, Scale(0., 1.)), target, facts)
 
 # %% ../../nbs/methods/44_ot_own.ipynb #3b21e656

@@ -21,6 +21,7 @@ import numpy as np, torch
 from joblib import Parallel, delayed
 from torch import Tensor, nn
 
+from .translator import Pretrained, follow
 from .match import Game, play, start_game
 from ..mri.kspace import fft2c, ifft2c
 from ..mri.phantom import image, phantom
@@ -572,6 +573,7 @@ def reconstruct_slices(
     aux=None, # T1w, (n, 1, h, w) or (h, w), not aligned; any scale
     sensitivities:Tensor|None=None, # (1 or n, coils, h, w), sum of squares 1; None: estimated
     batch:int=8, # slices at a time
+    progress:bool=False,
 )->Joint: # on the CPU
     "Reconstruct slices with everything that the networks say; refuses what does not fit."
     device, mode, parts = next(model.parameters()).device, model.training, []
@@ -580,7 +582,7 @@ def reconstruct_slices(
     if x is not None: x = x / x.max().clamp(min=1e-12) # one scale for all slices
     model.eval()
     try:
-        for i in torch.arange(n).split(batch):
+        for i in follow(torch.arange(n).split(batch), "batches of slices", progress):
             to = lambda t: None if t is None else (t[i] if len(t) == n else t).to(device)
             parts.append(model(to(k), to(m), to(x), to(sensitivities)))
     finally: model.train(mode)
@@ -594,7 +596,7 @@ def _join(parts): # one answer out of several, on the CPU
     return type(first)(*(_join([p[i] for p in parts]) for i in range(len(first))))
 
 # %% ../../nbs/methods/40_ot_recon.ipynb #a34a0f86
-class Reconstructor:
+class Reconstructor(Pretrained):
     "What every method of reconstruction becomes: measured k-space and mask, perhaps a T1w, in; magnitude images out."
     def reconstruct(self,
         kspace, # (h, w), (coils, h, w) or (n, coils, h, w), complex
@@ -610,16 +612,30 @@ class OTRecon(Reconstructor):
     def __init__(self,
         model:OTNet, # trained
         batch_size:int=8, # slices at a time
-    ): self.model, self.batch_size = model.eval(), batch_size
+        progress:bool=False,
+    ): self.model, self.batch_size, self.progress = model.eval(), batch_size, progress
+    kind = "ot"
 
     @classmethod
-    def pretrained(cls, rate=.25, device="cpu", folder=None, **options):
-        "The shipped network for a rate of 0.25, 0.125 or 0.0625."
-        return cls(load_ot(rate, device, folder), **options)
+    def from_pretrained(cls,
+        name=.25, # rate of the measurement: 0.25, 0.125 or 0.0625; or a folder of `save_pretrained`
+        device="cpu", # where the network goes
+        folder:Path|None=None, # that a train command wrote; None: the package's weights
+        **options, # batch_size, progress
+    )->"OTRecon":
+        "A trained network."
+        for place in (name, folder):
+            if isinstance(place, (str, Path)) and Path(place, "config.json").is_file(): return cls.from_folder(place, device, **options)
+        return cls(load_ot(name, device, folder), **options)
+
+    def networks(self): return dict(model=(self.model, self.kind, asdict(self.model.config)))
+
+    @classmethod
+    def from_networks(cls, found, settings, **options): return cls(found["model"], **options)
 
     def details(self, kspace, mask, aux=None, sensitivities=None)->Joint:
         "All that the networks say: displacement, aligned T1w, synthetic T2w."
-        return reconstruct_slices(self.model, kspace, mask, aux, sensitivities, self.batch_size)
+        return reconstruct_slices(self.model, kspace, mask, aux, sensitivities, self.batch_size, self.progress)
 
     def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).magnitude
 
