@@ -7,8 +7,9 @@ import torch
 
 def test_overhead_over_the_generator(note, in_turns):
     "A volume of 60 slices through the walk over the same five calls of the generator."
-    from mrbook.methods.fgsb import FGSB, load_fgsb
-    method = FGSB(load_fgsb("t2w")); refiner = method.refiner
+    from mrbook.methods.fgsb import FGSB
+    from mrbook.pretrained import load
+    method = FGSB(load("fgsb/phantom-t2w")); refiner = method.refiner
     x = torch.rand(60, 1, 112, 96, generator=torch.Generator().manual_seed(0))
     def floor():
         with torch.no_grad():

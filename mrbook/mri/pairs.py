@@ -249,6 +249,7 @@ def pair_cohort(
 # %% ../../nbs/mri/11_pairs.ipynb #4fb27ec9
 _MS = "open_ms_data/cross_sectional/MNI/patient19"
 _MS_SCAN, _MS_LESIONS = "{}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz", "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz"
+_MSLESSEG = "YOLO-MSLesSeg/demo/MSLesSeg-Dataset/train"
 _REAL = {"flair": "FLAIR", "t2w": "T2", "t1ce": "T1POST"}
 
 def real_pairs(
@@ -256,13 +257,15 @@ def real_pairs(
     target:str="flair", # 'flair', 't2w' or 't1ce' (the MS patient only)
     spacing:float=2., # mm
 )->list: # of `Pair`: those of the patients that are there
-    "T1w and another contrast of a patient with multiple sclerosis (with lesions) and of one with a stroke."
+    "T1w and another contrast of patients with multiple sclerosis (with lesions; two of MSLesSeg for FLAIR) and of one with a stroke."
     if target not in _REAL: raise ValueError(f"the real patients have no target {target!r}: choose one of {', '.join(_REAL)}")
     out, name = [], _REAL[target]
     if find("ms-patient19", root):
         at = data_root(root) / _MS
         scan, target_scan, lesions = (read_volume(at / f) for f in (_MS_SCAN.format("T1"), _MS_SCAN.format(name), _MS_LESIONS))
         out.append(make_pair(scan, target_scan, lesions, "ms-patient19", spacing, target))
+    if target == "flair": out += [make_pair(*(read_volume(at / f"{p}_T1_{k}.nii.gz") for k in ("T1", "FLAIR", "MASK")), f"mslesseg-{p}", spacing, target)
+        for p in ("P18", "P39") for at in [data_root(root) / _MSLESSEG / p / "T1"] if (at / f"{p}_T1_MASK.nii.gz").is_file()]
     if find("stroke-trio", root) and target != "t1ce":
         at = data_root(root) / "VolumeRenderingData/stroke"
         out.append(make_pair(read_volume(at / "T1.nii.gz"), read_volume(at / f"{name}.nii.gz"), None, "stroke", spacing, target))
