@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['VolumeError', 'VolumeWarning', 'voxel_sizes', 'Volume', 'read_volume', 'check_output', 'write_volume', 'canonical',
            'antialias', 'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'Scale', 'percentile_window',
-           'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'other_side', 'neighbours', 'check_resolution']
+           'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'other_side', 'neighbours', 'resolution_note',
+           'check_resolution']
 
 # %% ../../nbs/mri/02_volumes.ipynb #eec9da3a
 import gzip, os, secrets, warnings, zlib
@@ -325,11 +326,11 @@ def resample(
     spacing:float|tuple[float,float,float], # wanted voxel size along the volume's own axes, mm, > 0
     order:int=1, # spline order: 0 nearest (labels), 1 linear, 3 cubic
 )->Volume: # same axes, same centre, new voxel size
-    "Resample to another voxel size around the same centre (anti-aliased as in Cardoso et al. 2015)."
+    "Resample to another voxel size around the same centre; the new grid covers the old (anti-aliased as in Cardoso et al. 2015)."
     spacing = np.broadcast_to(np.asarray(spacing, float), 3)
     if not (np.isfinite(spacing).all() and spacing.min() > 0): raise VolumeError(f"voxel sizes must be positive, in mm: {spacing.tolist()}")
     scale = spacing / volume.spacing
-    shape = np.maximum(np.rint(np.array(volume.shape) / scale), 1).astype(int)
+    shape = np.maximum(np.ceil(np.array(volume.shape) / scale - 1e-3), 1).astype(int)
     affine = volume.affine @ np.diag([*scale, 1])
     affine[:3, 3] = (volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1])[:3] - affine[:3, :3] @ (shape - 1) / 2
     grid = Volume(np.broadcast_to(np.float32(0), shape), affine, volume.header)
@@ -494,17 +495,27 @@ def neighbours(
     return torch.cat([x[(i + d).clamp(0, last)] for d in steps_aside(context)], 1)
 
 # %% ../../nbs/mri/02_volumes.ipynb #8d72ff98
-def check_resolution(
+def resolution_note(
     volume:Volume, # as read
     trained:tuple[float,float], # smallest and largest voxel size in training, mm
     axis:int|None=None, # RAS axis across the slices, to judge the in-plane sizes only; None: all three
     slack:float=1.5, # how many times smaller or larger is still accepted
-)->Volume: # the same volume, with a note if it is far outside
-    "Warn when a voxel size lies far outside the range that a network was trained on."
+)->str: # a sentence; empty where the sizes are near those of training
+    "Say when a voxel size lies far outside the range that a network was trained on."
     low, high = trained
     mm = np.array(canonical(volume)[0].spacing)
     judged = mm if axis is None else np.delete(mm, axis)
-    if judged.min() >= low / slack and judged.max() <= high * slack: return volume
-    note = f"voxels of {' x '.join(f'{s:.3g}' for s in mm)} mm are far outside the {low:g} to {high:g} mm that the network was trained on: resample, or do not trust the result"
+    if judged.min() >= low / slack and judged.max() <= high * slack: return ""
+    return (f"voxels of {' x '.join(f'{s:.3g}' for s in mm)} mm are far outside the {low:g} to {high:g} mm "
+            "that the network was trained on: resample, or do not trust the result")
+
+def check_resolution(
+    volume:Volume, # as read
+    trained:tuple[float,float], # smallest and largest voxel size in training, mm
+    **options, # of `resolution_note`: axis, slack
+)->Volume: # the same volume, with a note if it is far outside
+    "Warn when a voxel size lies far outside the range that a network was trained on."
+    note = resolution_note(volume, trained, **options)
+    if not note: return volume
     warnings.warn(note, VolumeWarning, stacklevel=2)
     return volume.replace(notes=volume.notes + (note,))
