@@ -681,7 +681,7 @@ def reconstruct(
         if path is not None and not path.exists(): raise ValueError(f"there is no file {path}")
     device, start = _ready(input, output, force, device, weights, "mrbook train ot")
     from mrbook.methods.ot_own import reconstruct_file
-    _written(reconstruct_file(input, output, mask, aux, device=device, folder=weights), output, device, start)
+    _written(reconstruct_file(input, output, mask, aux, weights, device), output, device, start)
 
 # %% ../nbs/cli.ipynb #7da951b1
 weights_app = typer.Typer(no_args_is_help=True, help="The networks that ship with the package.")
