@@ -13,7 +13,7 @@ from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
 from mrbook.mri.volumes import Volume
 a = phantom(3000); low = image(a, Contrast("t2w", 0.2), noise=0.02)[:, :, 18:78]
-tick = time.perf_counter(); out = DACT.pretrained("t2w").translate_volume(Volume(low, a.affine))
+tick = time.perf_counter(); out = DACT.from_pretrained("t2w").translate_volume(Volume(low, a.affine))
 print(json.dumps(dict(seconds=time.perf_counter() - tick, slices=low.shape[2], peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, threads=torch.get_num_threads())))
 """
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['PARAMETERS', 'PRESETS', 'app', 'TRAIN_PRESETS', 'Device', 'Force', 'TrainOut', 'TrainPreset', 'Minutes', 'Steps',
-           'Seed', 'CONTRASTS', 'VARIANTS', 'HEADS', 'FIELDS', 'train_app', 'SYNTHESIS', 'weights_app', 'datasets_app',
-           'find_root', 'StudyInfo', 'read_study', 'check_study', 'strict_papermill', 'run_study', 'failure_text',
-           'collect', 'usable_cores', 'set_threads', 'resolve_device', 'complete', 'columns_text', 'list_studies',
-           'studies', 'report_page', 'select_studies', 'answer_study', 'run_studies', 'reproduce', 'check_output',
-           'enhance', 'harmonize', 'train_harmonize', 'train_fgsb', 'train_unsb', 'train_ot', 'synthesize', 'translate',
-           'reconstruct', 'weights_list', 'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch',
-           'check_packages', 'check_device', 'check_content', 'doctor', 'main']
+           'Seed', 'Brain', 'BatchSize', 'Weights', 'Calls', 'Samples', 'Uncertainty', 'CONTRASTS', 'VARIANTS', 'HEADS',
+           'FIELDS', 'train_app', 'SYNTHESIS', 'weights_app', 'datasets_app', 'find_root', 'StudyInfo', 'read_study',
+           'check_study', 'strict_papermill', 'run_study', 'failure_text', 'collect', 'usable_cores', 'set_threads',
+           'resolve_device', 'complete', 'columns_text', 'list_studies', 'studies', 'report_page', 'select_studies',
+           'answer_study', 'run_studies', 'reproduce', 'check_output', 'enhance', 'harmonize', 'train_harmonize',
+           'train_fgsb', 'train_unsb', 'train_ot', 'synthesize', 'translate', 'reconstruct', 'weights_list',
+           'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch', 'check_packages', 'check_device',
+           'check_content', 'doctor', 'main']
 
 # %% ../nbs/cli.ipynb #bfd3991d
 import json, os, re, shutil, sys, time
@@ -223,6 +224,12 @@ TrainPreset = Annotated[str, typer.Option(metavar="tiny|small", help="Size of th
 Minutes = Annotated[float | None, typer.Option(help="Stop after so many minutes.", show_default=False)]
 Steps = Annotated[int | None, typer.Option(help="Stop after so many steps.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
+Brain = Annotated[str, typer.Option("--brain", metavar="MASK|auto|stripped", help="The brain: a mask of 0 and 1 (NIfTI), [bold]auto[/bold]: look, or [bold]stripped[/bold]: all that is not the constant background.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at a time; fewer need less memory.")]
+Weights = Annotated[Path | None, typer.Option("--weights", metavar="FOLDER", help="Weights of your own, from a train command or save_pretrained; none: the package's.", show_default=False)]
+Calls = Annotated[int | None, typer.Option("--steps", min=1, help="Calls of the generator per slice; none: all of them.", show_default=False)]
+Samples = Annotated[int, typer.Option(help="More than 1: OUT is the mean of so many samples.")]
+Uncertainty = Annotated[Path | None, typer.Option("--uncertainty", metavar="STD", help="Where the voxelwise sd over the samples goes; needs --samples 2 or more.", show_default=False)]
 
 # %% ../nbs/cli.ipynb #8e08751b
 def columns_text(
@@ -400,10 +407,23 @@ def check_output(
 def _ready(input, output, force, device, weights=None, trainer=""):
     "Check the files of a command, set the threads; the device to use and the time."
     if not input.is_file(): raise ValueError(f"there is no file {input}")
-    if weights is not None and not (weights/"manifest.json").is_file(): raise ValueError(f"{weights} holds no weights: train some with {trainer} -o {weights}")
+    if weights is not None and not any((weights/f).is_file() for f in ("manifest.json", "config.json")): raise ValueError(f"{weights} holds no weights: train some with {trainer} -o {weights}")
     check_output(output, input, force)
     set_threads()
     return resolve_device(device), time.perf_counter()
+
+def _sampling(samples, uncertainty, input, output, force):
+    "Refuse samples and a map that cannot be."
+    if not 1 <= samples <= 64: raise ValueError(f"--samples must be between 1 and 64: {samples}")
+    if uncertainty is None: return
+    if samples < 2: raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
+    if uncertainty.resolve() == output.resolve(): raise ValueError(f"OUT and --uncertainty are the same file: {output}")
+    check_output(uncertainty, input, force)
+
+def _check_brain(brain, head="auto"):
+    "Refuse a mask that is not there, and two answers to one question."
+    if brain not in ("auto", "stripped") and not Path(brain).is_file(): raise ValueError(f"there is no mask {brain}: give a NIfTI file of 0 and 1, auto or stripped")
+    if brain != "auto" and HEADS[head]: raise ValueError("--brain and --head yes contradict each other: give one of the two")
 
 def _written(facts, output, device, start): # what a command says at its end
     for note in facts["notes"]: print(f"note: {note}")
@@ -421,6 +441,11 @@ def enhance(
     device: Device="auto",
     head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
     cohort: Annotated[list[Path] | None, typer.Option(metavar="SCANS", help="High-field scans of other people in the same contrast: a NIfTI file or a folder of them, may be repeated. Their histogram replaces that of the phantoms that ship.", show_default=False)]=None,
+    weights: Weights=None,
+    batch_size: BatchSize=8,
+    brain: Brain="auto",
+    samples: Samples=1,
+    uncertainty: Uncertainty=None,
     force: Force=False,
 ):
     """Enhance a low-field scan towards 3 T, without training on it (DACT).
@@ -435,26 +460,31 @@ def enhance(
 
     mrbook enhance scan.nii.gz enhanced.nii.gz --contrast t1w --seed 1 --force
     """
-    _choose(contrast, CONTRASTS, "contrast"); _choose(variant, VARIANTS, "variant"); _choose(head, HEADS, "answer to --head"); _check_device_name(device)
+    from mrbook.methods.files import contrast_name
+    contrast = contrast_name(contrast, CONTRASTS); _choose(variant, VARIANTS, "variant"); _choose(head, HEADS, "answer to --head"); _check_device_name(device)
     if not 1 <= steps <= 1000: raise ValueError(f"--steps must be between 1 and 1000: {steps}")
-    device, start = _ready(input, output, force, device)
+    _check_brain(brain, head)
+    device, start = _ready(input, output, force, device, weights, "mrbook train")
+    _sampling(samples, uncertainty, input, output, force)
     from mrbook.methods.dact import enhance_file
-    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=sys.stderr.isatty(), cohort=cohort or [])
+    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=True, cohort=cohort or [],
+        weights=weights, batch_size=batch_size, brain=brain, samples=samples, uncertainty=uncertainty)
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #7eabfdc2
 FIELDS = ("1.5T", "3T")
 
-def _harmonize_options(source, target, steps, samples, sample, uncertainty, device, head):
+def _harmonize_options(source, target, steps, sample, samples, device, head):
     "Refuse what cannot be meant, before any work is done."
+    from mrbook.methods.files import field_strength
+    tesla = {}
     for name, value in (("--from", source), ("--to", target)):
-        if value not in FIELDS: raise ValueError(f"{name} must be one of {' and '.join(FIELDS)}, not '{value}'")
-    if source == target: raise ValueError(f"--from and --to are both {target}: there is nothing to harmonize")
+        tesla[name] = field_strength(value)
+        if tesla[name] not in map(field_strength, FIELDS): raise ValueError(f"{name} must be one of {' and '.join(FIELDS)}, not '{value}'")
+    if tesla["--from"] == tesla["--to"]: raise ValueError(f"--from and --to are both {target}: there is nothing to harmonize")
     _choose(head, HEADS, "answer to --head"); _check_device_name(device)
     if not 1 <= steps <= 1000: raise ValueError(f"--steps must be between 1 and 1000: {steps}")
-    if not 1 <= samples <= 64: raise ValueError(f"--samples must be between 1 and 64: {samples}")
     if sample and samples > 1: raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
-    if uncertainty and samples < 2: raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
 
 # %% ../nbs/cli.ipynb #c0da3ca9
 @app.command()
@@ -464,13 +494,15 @@ def harmonize(
     source: Annotated[str, typer.Option("--from", help="Scanner of IN.", metavar="1.5T|3T", show_default=False, autocompletion=complete(FIELDS))],
     target: Annotated[str, typer.Option("--to", help="Scanner whose contrast is wanted.", metavar="1.5T|3T", show_default=False, autocompletion=complete(FIELDS))],
     steps: Annotated[int, typer.Option(help="Diffusion steps.")]=25,
-    samples: Annotated[int, typer.Option(help="More than 1: OUT is the mean of so many samples.")]=1,
+    samples: Samples=1,
     sample: Annotated[bool, typer.Option("--sample", help="One true sample, as rough as a scan; without it OUT is the likeliest answer, nearer to the truth and smoother.")]=False,
-    uncertainty: Annotated[Path | None, typer.Option(metavar="STD", help="Where the voxelwise sd goes; needs --samples 2 or more.", show_default=False)]=None,
+    uncertainty: Uncertainty=None,
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Device="auto",
     head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
-    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train harmonize.", show_default=False)]=None,
+    weights: Weights=None,
+    batch_size: BatchSize=16,
+    brain: Brain="auto",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT, its .json and STD if they exist.")]=False,
 ):
     """Map a T1w scan of one scanner to the contrast of the other (conditional diffusion).
@@ -483,13 +515,12 @@ def harmonize(
 
     mrbook harmonize baseline.nii.gz mean.nii.gz --from 1.5T --to 3T --samples 4 --uncertainty std.nii.gz
     """
-    _harmonize_options(source, target, steps, samples, sample, uncertainty, device, head)
+    _harmonize_options(source, target, steps, sample, samples, device, head); _check_brain(brain, head)
     device, start = _ready(input, output, force, device, weights, "mrbook train harmonize")
-    if uncertainty:
-        check_output(uncertainty, input, force)
-        if uncertainty.resolve() == output.resolve(): raise ValueError(f"OUT and --uncertainty are the same file: {output}")
+    _sampling(samples, uncertainty, input, output, force)
     from mrbook.methods.harmonize import harmonize_file
-    facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, sample=sample, uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head], weights=weights, progress=sys.stderr.isatty())
+    facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, sample=sample, uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head],
+        weights=weights, batch_size=batch_size, brain=brain, progress=True)
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #3e45dc0e
@@ -604,7 +635,10 @@ def synthesize(
     input: Annotated[Path, typer.Argument(metavar="IN", help="A skull-stripped T1w NIfTI image, .nii or .nii.gz.", show_default=False)],
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the drawn image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
     to: Annotated[str, typer.Option(help="The contrast to draw.", metavar="flair|t2w", show_default=False, autocompletion=complete(("flair", "t2w")))],
-    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train fgsb; none: the package's.", show_default=False)]=None,
+    weights: Weights=None,
+    steps: Calls=None,
+    batch_size: BatchSize=16,
+    brain: Brain="auto",
     one_side: Annotated[bool, typer.Option("--one-side", help="Draw from the scan alone, not from its mirror image as well: half the time, more noise.")]=False,
     device: Device="auto",
     force: Force=False,
@@ -621,10 +655,12 @@ def synthesize(
 
     mrbook synthesize t1.nii.gz flair.nii.gz --to flair --weights my-flair
     """
-    _choose(to, SYNTHESIS, "target contrast"); _check_device_name(device)
+    _check_device_name(device); _check_brain(brain)
+    from mrbook.methods.files import contrast_name
+    to = contrast_name(to, SYNTHESIS)
     device, start = _ready(input, output, force, device, weights, "mrbook train fgsb")
     from mrbook.methods.fgsb import synthesize_file
-    facts = synthesize_file(input, output, to=to, both_sides=not one_side, device=device, folder=weights, progress=sys.stderr.isatty())
+    facts = synthesize_file(input, output, to=to, steps=steps, both_sides=not one_side, device=device, weights=weights, batch_size=batch_size, brain=brain, progress=True)
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #b9717a59
@@ -636,7 +672,10 @@ def translate(
     target: Annotated[str, typer.Option("--to", help="Field strength whose look is wanted.", metavar="3T")]="3T",
     contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", autocompletion=complete(CONTRASTS))]="t1w",
     fine: Annotated[bool, typer.Option("--fine", help="Write the 2 mm grid on which the network works, not that of IN.")]=False,
-    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train unsb; none: the package's.", show_default=False)]=None,
+    weights: Weights=None,
+    steps: Calls=None,
+    batch_size: BatchSize=16,
+    brain: Brain="auto",
     device: Device="auto",
     force: Force=False,
 ):
@@ -650,10 +689,12 @@ def translate(
 
     mrbook translate scan.nii.gz out.nii.gz --contrast t1w --fine
     """
-    _choose(contrast, CONTRASTS, "contrast"); _check_device_name(device)
+    _check_device_name(device); _check_brain(brain)
+    from mrbook.methods.files import contrast_name
+    contrast = contrast_name(contrast, CONTRASTS)
     device, start = _ready(input, output, force, device, weights, "mrbook train unsb")
     from mrbook.methods.unsb_own import translate_file
-    _written(translate_file(input, output, source, target, contrast, fine, device=device, folder=weights, progress=sys.stderr.isatty()), output, device, start)
+    _written(translate_file(input, output, source, target, contrast, fine, steps=steps, device=device, weights=weights, batch_size=batch_size, brain=brain, progress=True), output, device, start)
 
 # %% ../nbs/cli.ipynb #39fc8cd0
 @app.command()
@@ -662,7 +703,8 @@ def reconstruct(
     output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
     aux: Annotated[Path, typer.Option(metavar="T1", help="T1w NIfTI image of the same head on the grid of the scan; it need not be aligned to the pixel.", show_default=False)],
     mask: Annotated[Path | None, typer.Option(metavar="MASK", help="What was measured, .npy of 0 and 1, columns or rows x columns; none: in the file, or where k-space is not 0.", show_default=False)]=None,
-    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Weights of your own, from mrbook train ot; none: the package's.", show_default=False)]=None,
+    weights: Weights=None,
+    batch_size: BatchSize=8,
     device: Device="auto",
     force: Force=False,
 ):
@@ -681,7 +723,7 @@ def reconstruct(
         if path is not None and not path.exists(): raise ValueError(f"there is no file {path}")
     device, start = _ready(input, output, force, device, weights, "mrbook train ot")
     from mrbook.methods.ot_own import reconstruct_file
-    _written(reconstruct_file(input, output, mask, aux, weights, device), output, device, start)
+    _written(reconstruct_file(input, output, mask, aux, device=device, weights=weights, batch_size=batch_size, progress=True), output, device, start)
 
 # %% ../nbs/cli.ipynb #7da951b1
 weights_app = typer.Typer(no_args_is_help=True, help="The networks that ship with the package.")

@@ -87,7 +87,7 @@ def test_completion_of_a_word():
 def test_enhance_passes_every_option_on(scan, fake, capsys):
     out = scan.with_name("out.nii.gz")
     assert cli.main(["enhance", str(scan), str(out), "--contrast", "t2w", "--variant", "instance", "--steps", "7", "--seed", "3", "--device", "cpu", "--head", "no", "--cohort", "a", "--cohort", "b.nii"]) == 0
-    assert fake == [(scan, out, dict(contrast="t2w", variant="instance", steps=7, seed=3, device="cpu", head=False, progress=False, cohort=[Path("a"), Path("b.nii")]))]
+    assert fake == [(scan, out, dict(contrast="t2w", variant="instance", steps=7, seed=3, device="cpu", head=False, progress=True, cohort=[Path("a"), Path("b.nii")], weights=None, batch_size=8, brain="auto", samples=1, uncertainty=None))]
     text = capsys.readouterr().out
     assert "note: qform and sform differ" in text and text.splitlines()[-1].startswith(str(out))
 

@@ -130,14 +130,15 @@ _LOADED = {}
 def load_prior(
     device="cpu", # where the network goes
     precision:str|None=None, # 'no' or 'bf16'; None: bf16 where the processor has the instructions
+    folder=None, # of the weights; None: the package's
 )->tuple[Diffusion, dict[int, Tensor]]: # prior; label -> anchor slices in [0, 1]
     "The shipped prior and its anchor slices; read once per device."
     if precision is None: precision = fast_precision(device)
-    key = str(device), precision
+    key = str(device), precision, str(folder)
     if key not in _LOADED:
-        d = load("dact/prior", device); d.precision = precision
+        d = load("dact/prior", device, folder=folder); d.precision = precision
         d.net.to(memory_format=torch.channels_last)
-        _LOADED[key] = d, {int(k[5:]): v.float() / 255 for k, v in load("dact/anchor").items()}
+        _LOADED[key] = d, {int(k[5:]): v.float() / 255 for k, v in load("dact/anchor", folder=folder).items()}
     return _LOADED[key]
 
 # %% ../../nbs/methods/13_dact_prior.ipynb #dbf0ae67

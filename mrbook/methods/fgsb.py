@@ -304,7 +304,7 @@ def train_fgsb(
     return train_paired(FGSBGame, config, folder, data, validation, preset == "paper", batch_size, config.net.multiple, **options)
 
 # %% ../../nbs/methods/30_fgsb.ipynb #c7c6b1a7
-FGSB_WINDOW = Window(low=1., high=99.5, floor=.111) # as T1w brains at 3 T have it after the window of training, see `fgsb_slices`
+FGSB_WINDOW = Window(low=.5, high=99.5, floor=.0967) # as T1w brains at 3 T have it after the window of training, see `fgsb_slices`
 
 class FGSB(Translator):
     "FGSB as a translator: T1w slices in, the missing contrast out."

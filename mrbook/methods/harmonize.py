@@ -4,25 +4,25 @@
 
 # %% auto #0
 __all__ = ['MARGIN', 'HARMONIZE_PRESETS', 'LEVELS', 'FOREGROUND', 'HARMONIZE_TEMPERATURE', 'HARMONIZE_SHARE', 'HARMONIZE_TONES',
-           'HARMONIZE_SPREAD', 'HARMONIZER', 'HarmonizeConfig', 'harmonize_label', 'Beside', 'quantile_function',
-           'match_quantiles', 'Harmonizer', 'build_harmonizer', 'harmonize', 'sagittal', 'unsagittal',
-           'cohort_quantiles', 'PairSlices', 'pair_slices', 'turn_slices', 'smooth_field', 'pair_batches',
+           'HARMONIZE_SPREAD', 'HARMONIZE_WINDOWS', 'HARMONIZER', 'HarmonizeConfig', 'harmonize_label', 'Beside',
+           'quantile_function', 'match_quantiles', 'Harmonizer', 'build_harmonizer', 'harmonize', 'sagittal',
+           'unsagittal', 'cohort_quantiles', 'PairSlices', 'pair_slices', 'turn_slices', 'smooth_field', 'pair_batches',
            'pair_validation', 'train_harmonizer', 'shift_tones', 'tone_gap', 'HarmonizeTranslator', 'fit_tones',
-           'translate_scan', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
+           'load_harmonizer', 'harmonize_file', 'train_on_folder']
 
 # %% ../../nbs/methods/50_harmonize.ipynb #82e1d963
-import hashlib, json, math, time
+import math
 import numpy as np, torch
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from torch import Tensor, nn
 from tqdm import tqdm
-import mrbook
 from ..generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample, draw, fast_precision, to_image, to_network
-from .translator import Translator, write_result
-from ..mri.preprocess import looks_stripped
+from .files import field_strength, run_file
+from .translator import Translator, Window, follow
+from ..mri.preprocess import has_head, looks_stripped
 from ..mri.scanners import SCANNERS, load_travellers, prepare, scanner
-from ..mri.volumes import Volume, VolumeError, canonical, neighbours, other_side, read_volume, resample, resample_like, steps_aside, voxel_sizes, write_volume
+from ..mri.volumes import VolumeError, neighbours, other_side, steps_aside, voxel_sizes
 from ..nets.unet import UNet, UNetConfig
 from ..training import TrainConfig, train
 
@@ -341,6 +341,7 @@ HARMONIZE_TEMPERATURE = 0. # of a single answer; chosen on validation subjects
 HARMONIZE_SHARE = 0.5 # of the variance of a true sample's noise that all slices share; chosen on validation subjects
 HARMONIZE_TONES = 0.5 # share of the tones' shift that a mean answer gets; chosen on validation subjects
 HARMONIZE_SPREAD = 1.15 # factor on the sd over samples; fitted on validation subjects
+HARMONIZE_WINDOWS = {"3T": Window(.5, 99.9, .238), "1.5T": Window(.5, 99.9, .086), "head": Window(high=99.9, air=True)} # by the target: what the other scanner's brains have after `prepare`
 
 # %% ../../nbs/methods/50_harmonize.ipynb #c0e8f1b7
 def shift_tones(
@@ -363,6 +364,9 @@ def tone_gap(
 # %% ../../nbs/methods/50_harmonize.ipynb #a39f93fc
 class HarmonizeTranslator(Translator):
     "Contrast harmonization of whole scans, ready to use."
+    kind, plane, through, frame = "harmonizer", "sagittal", 2., (192., 224.)
+    unshade, carries, spread, trained = True, "change", HARMONIZE_SPREAD, (.7, 3.)
+
     def __init__(self,
         model:Harmonizer,
         to:str, # target scanner, '1.5T' or '3T'
@@ -375,17 +379,36 @@ class HarmonizeTranslator(Translator):
         seed:int=0,
         batch_size:int=16, # slices at a time
         progress:bool=False,
+        **declared, # what this network declares, where it differs
     ):
         if samples < 1: raise ValueError(f"at least one sample is needed: {samples}")
         if not 0 <= shared_noise <= 1: raise ValueError(f"shared_noise={shared_noise}: a share lies between 0 and 1")
         self.model, self.label, self.steps, self.samples, self.temperature = model, harmonize_label(to, head), steps, samples, temperature
         self.shared_noise, self.seed, self.batch_size, self.progress = shared_noise, seed, batch_size, progress
         self.tones = (HARMONIZE_TONES if samples == 1 and temperature == 0 else 0.) if tones is None else tones
+        self.to, self.head, self.source, self.target, self.context = str(scanner(to)), head, "t1w", "t1w", model.config.context
+        self.declare(**(dict(sees="head" if head else "brain", outside="answer" if head else "zero", window=HARMONIZE_WINDOWS["head" if head else self.to]) | declared))
 
     @classmethod
-    def pretrained(cls, to, head=False, device="cpu", folder=None, **options):
-        "The shipped network, or the one in `folder`."
-        return cls(load_harmonizer(device, folder=folder), to, head, **options)
+    def from_pretrained(cls,
+        name:str|Path="3T", # target scanner, '1.5T' or '3T'; or a folder of `save_pretrained`
+        device="cpu", # where the network goes
+        folder:Path|None=None, # that `train_on_folder` wrote; None: the package's weights
+        head:bool=False, # skull and scalp are in the picture
+        **options, # of the translator: steps, samples, temperature, seed, batch_size, ...
+    )->"HarmonizeTranslator":
+        "A trained network, ready for whole scans."
+        for place in (name, folder):
+            if place is not None and Path(place, "config.json").is_file(): return cls.from_folder(place, device, **options)
+        from mrbook.pretrained import manifest
+        return cls(load_harmonizer(device, folder=folder), name, head, **(manifest(folder)[HARMONIZER].get("declared", {}) | options))
+
+    def settings(self): return dict(to=self.to, head=self.head)
+
+    def networks(self): return dict(model=(self.model, self.kind, asdict(self.model.config)))
+
+    @classmethod
+    def from_networks(cls, found, settings, **options): return cls(found["model"], **(settings | options))
 
     def sample(self,
         x:Tensor, # (n, 1, h, w) in [0, 1]
@@ -396,7 +419,7 @@ class HarmonizeTranslator(Translator):
         out, g = torch.zeros_like(x), torch.Generator().manual_seed(seed); share = float(self.shared_noise) if self.samples == 1 else 0.
         common = draw(x[:1].shape, g) if 0 < share < 1 else None
         rows = (x > 0).flatten(1).any(1).nonzero()[:, 0]; wide = neighbours(x, self.model.config.context)
-        for i in tqdm(rows.split(self.batch_size), disable=not self.progress, desc="slices"):
+        for i in follow(rows.split(self.batch_size), "batches of slices", self.progress):
             if share == 1: g.manual_seed(seed)
             noise = None if common is None else share**.5 * common + (1 - share)**.5 * draw(x[i].shape, g)
             out[i] = harmonize(self.model, wide[i], self.label, self.steps, "ddim", temperature, share == 1, g, x, noise).to(x)
@@ -418,8 +441,7 @@ class HarmonizeTranslator(Translator):
         many = self.samples_of(sagittal(data)); keep = lambda x: np.where(inside, unsagittal(x), 0).astype(np.float32)
         return keep(many.mean(0)), keep(many.std(0) * HARMONIZE_SPREAD) if self.samples > 1 else None
 
-    def translate_volume(self, volume): return self.with_uncertainty(volume)[0]
-    def with_uncertainty(self, volume): return translate_scan(self, volume)
+    def answers(self, x, spacing=None): return self.samples_of(x)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #6c0be7b5
 @torch.no_grad()
@@ -437,25 +459,6 @@ def fit_tones(
         model.tones[harmonize_label(to, heads)] = tone_gap(answers, [p.scans[to].data for p in people]).to(model.tones)
     return model.tones[2:] if heads else model.tones[:2]
 
-
-# %% ../../nbs/methods/50_harmonize.ipynb #5bbf3e0e
-def translate_scan(
-    translator:HarmonizeTranslator,
-    volume:Volume, # any orientation, any grid
-)->tuple[Volume, Volume|None]: # translated, on the input's grid, values in [0, 1]; sd over samples
-    "Translate a scan and say how sure the network is."
-    ras, undo = canonical(volume); stripped = looks_stripped(ras)
-    native, mask, _ = prepare(ras, ras.data > 0 if stripped else None)
-    native = native.replace(data=np.where(mask, native.data, 0).astype(np.float32)) if stripped else native
-    same = max(abs(s - translator.spacing) for s in voxel_sizes(ras.affine)) < 0.05
-    work = native if same else resample(native, (translator.spacing,) * 3)
-    if min(work.shape) < 16: raise VolumeError(f"only {' x '.join(map(str, work.shape))} voxels of {translator.spacing:g} mm: this is too small for a brain")
-    out, sd = translator.prepared(work.data, None if stripped else np.ones(work.shape, bool))
-    back = lambda x: x if same else resample_like(work.replace(data=x), ras).data
-    new = np.clip(native.data + back(out - work.data), 0, 1) if not same else out
-    if stripped: new = np.where(mask, new, 0)
-    give = lambda x: volume.replace(data=undo(ras.replace(data=x.astype(np.float32))).data)
-    return give(new), None if sd is None else give(np.clip(back(sd), 0, None))
 
 # %% ../../nbs/methods/50_harmonize.ipynb #1212cec0
 HARMONIZER, _HARMONIZERS = "harmonize/small", {}
@@ -478,8 +481,8 @@ def load_harmonizer(
 def harmonize_file(
     source:str|Path, # T1w NIfTI file
     target:str|Path, # where the result goes
-    from_:str="1.5T", # scanner of the source
-    to:str="3T", # scanner wanted
+    from_:str="1.5T", # field strength of the scanner of the source
+    to:str="3T", # field strength wanted
     steps:int=25, # DDIM steps
     samples:int=1, # more than 1: the mean of so many samples
     sample:bool=False, # one true sample, as rough as a scan, instead of the likeliest answer, which is smoother
@@ -487,27 +490,26 @@ def harmonize_file(
     seed:int=0,
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
     head:bool|None=None, # skull and scalp visible; None: look
-    weights:str|Path|None=None, # folder of `train_on_folder`; None: the package's
+    weights:str|Path|None=None, # folder of a train command or of `save_pretrained`; None: the package's
+    batch_size:int=16, # slices at a time
+    brain:str|Path="auto", # auto, stripped, or the file of a mask
     progress:bool=True,
 )->dict: # the provenance that is written beside the image
     "Harmonize one scan; affine, grid and header are kept, values are float32 in [0, 1]."
-    from mrbook.pretrained import manifest
-    start, end = scanner(from_), scanner(to)
+    from mrbook.pretrained import weights_sha256
+    start, end = (scanner(field_strength(f)) for f in (from_, to))
     if start == end: raise ValueError(f"source and target are both {end}: there is nothing to harmonize")
     if uncertainty is not None and samples < 2: raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
     if sample and samples > 1: raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
-    volume = read_volume(source)
-    head = not looks_stripped(canonical(volume)[0]) if head is None else head
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    tick = time.perf_counter()
+    if brain != "auto" and head: raise ValueError("a mask of the brain, and yet with skull and scalp: give one of the two")
     drawn = dict(temperature=1., shared_noise=HARMONIZE_SHARE) if sample else {}
-    result, sd = HarmonizeTranslator.pretrained(str(end), head, device, weights, steps=steps, samples=samples, seed=seed, progress=progress, **drawn).with_uncertainty(volume)
-    facts = dict(tool="mrbook harmonize", version=mrbook.__version__, source=str(source), sha256=hashlib.sha256(Path(source).read_bytes()).hexdigest(), method="conditional DDPM (Durrer et al. 2023)",
-        source_scanner=str(start), target_scanner=str(end), head=head, steps=steps, samples=samples, temperature=HARMONIZE_TEMPERATURE if samples == 1 and not sample else 1., shared_noise=float(drawn.get("shared_noise", samples == 1)), tones=HARMONIZE_TONES if samples == 1 and not sample else 0., seed=seed, device=device,
-        voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=list(volume.notes), weights=manifest(weights)[HARMONIZER]["sha256"], seconds=round(time.perf_counter() - tick, 1),
-        warning="Research use only. The network was trained on synthetic MPRAGE of two protocols at 2 mm; another protocol is outside what it knows.")
-    if sd is not None and uncertainty is not None: write_volume(sd, uncertainty)
-    return write_result(result, target, facts)
+    def build(scan, mask, device):
+        skull = mask is None and not looks_stripped(scan) if head is None else head
+        return HarmonizeTranslator.from_pretrained(str(end), device, weights, skull, steps=steps, samples=samples, seed=seed, batch_size=batch_size, progress=progress, **drawn)
+    describe = lambda m: dict(method="conditional DDPM (Durrer et al. 2023)", source_scanner=str(start), target_scanner=str(end), head=m.head, steps=steps, samples=samples,
+        temperature=m.temperature if samples == 1 else 1., shared_noise=float(drawn.get("shared_noise", samples == 1)), tones=m.tones, seed=seed, weights=weights_sha256(HARMONIZER, weights),
+        warning="The network was trained on synthetic MPRAGE of two protocols at 2 mm; another protocol is outside what it knows.")
+    return run_file(source, target, build, "mrbook harmonize", describe, brain, uncertainty, device)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #592df730
 def train_on_folder(

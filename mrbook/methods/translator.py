@@ -17,8 +17,8 @@ import numpy as np, torch
 from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
-from ..mri.preprocess import bias_correct, find_brain, head_mask, looks_stripped, measured
-from ..mri.volumes import Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like, resolution_note, write_volume
+from ..mri.preprocess import bias_correct, find_brain, has_head, head_mask, looks_stripped, measured
+from ..mri.volumes import Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like, resolution_note, voxel_sizes, write_volume
 from ..training import write_atomic
 
 # %% ../../nbs/methods/00_translator.ipynb #c50b8e0c
@@ -142,7 +142,7 @@ def region(
 )->Region:
     "The mask of a scan, the user's or found, and what of the scan says something."
     note = ()
-    if mask is None and sees == "brain" and not looks_stripped(scan):
+    if mask is None and sees == "brain" and not looks_stripped(scan) and has_head(scan):
         mask = find_brain(scan)
         if mask is None: note = ("the skull seems to be in the picture: the networks know stripped brains only, so strip it first, or give a mask of the brain",)
     some = measured(scan)
@@ -174,8 +174,7 @@ def frame_grid(
         more = max(math.ceil((need[a] - round(side / (step[a] * mm[a]))) * step[a] * mm[a] / contract.grows), 0)
         shape[a] = round((side + more * contract.grows) / (step[a] * mm[a]))
     grown = any(shape[a] > round(s / (step[a] * mm[a])) for a, s in ((rows, contract.frame[0]), (columns, contract.frame[1])))
-    start = (low + high - 1) / 2 - step * (shape - 1) / 2
-    start = np.where(step == 1, np.floor(start), start) # whole voxels stay whole
+    start = np.floor((low + high - step * shape) / 2 + .01) + (step - 1) / 2 # its edge is an edge of the scan's voxels: two of 1 mm make one of 2 mm
     affine = scan.affine @ np.diag([*step, 1]); affine[:3, 3] = (scan.affine @ [*start, 1])[:3]
     size = " x ".join(f"{shape[a] * step[a] * mm[a]:.0f}" for a in (rows, columns))
     note = (f"the mask is larger than the frame of {contract.frame[0]:g} x {contract.frame[1]:g} mm that the network was trained on: it sees {size} mm",) if grown else ()
@@ -200,13 +199,13 @@ def onto_grid(
     valid:np.ndarray, # bool, same shape: what may be used
     grid:Volume, # from `frame_grid`
     order:int=1, # spline order
-)->tuple[np.ndarray, np.ndarray]: # intensities on the grid, 0 where nothing is known; bool: where something is
-    "Interpolate what is valid and nothing else."
+)->tuple[np.ndarray, np.ndarray]: # float32 on the grid: mean intensity of the valid part of a voxel, and its share of the voxel, 0 to 1
+    "Interpolate what is valid, and say how much of a voxel that is."
     part, pad, affine = cut_out(scan, grid); where = np.pad(valid[part], pad)
     middle = np.float32(np.median(scan.data[valid])); data = np.pad(scan.data[part] - middle, pad) * where
     top, share = (resample_like(Volume(x, affine), grid, order).data for x in (data, where.astype(np.float32)))
-    known = share > 0.499
-    return np.where(known, top / np.where(known, share, 1) + middle, 0).astype(np.float32), known
+    share = np.where(share > 0.01, share, 0)
+    return (top / np.where(share > 0, share, 1) + middle).astype(np.float32), share.clip(0, 1)
 
 def from_grid(
     data:np.ndarray, # on the working grid, or a finer one over the same field of view
@@ -214,8 +213,9 @@ def from_grid(
     known:np.ndarray, # bool, same shape: where it may be used
     scan:Volume, # canonical: the grid wanted
 )->np.ndarray: # float32, shape of the scan; 0 outside the frame
-    "Interpolate back; what is not known is continued from the nearest voxel that is."
-    if not known.all(): data = data[tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))]
+    """Interpolate back. A scan that is finer than the grid has a sharper rim: there, what is known is continued from the
+    nearest voxel. In coarser voxels the rim holds part of the outside, as it does in the answer."""
+    if not known.all() and (np.array(scan.spacing) < 1.02 * np.array(voxel_sizes(affine))).all(): data = data[tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))]
     return resample_like(Volume(data, affine), scan).data
 
 # %% ../../nbs/methods/00_translator.ipynb #047e6305
@@ -323,10 +323,10 @@ class Translator(Contract, Pretrained):
         slices, native = [], []
         for scan in scans:
             if self.unshade: scan = self.flat(scan, inside)
-            data, known = onto_grid(scan, inside.valid, grid, order)
-            hold = onto_grid(Volume(inside.mask.astype(np.float32), scan.affine), np.ones_like(inside.mask), grid)[0] > 0.499 if inside.valid is not inside.mask else known
+            data, share = onto_grid(scan, inside.valid, grid, order); known = share > 0.499
+            hold = known if inside.valid is inside.mask else onto_grid(scan, inside.mask, grid)[1] > 0.499
             scale = self.window.scale(data[hold if hold.any() else known], self.air(scan, inside))
-            slices.append(pictures(np.where(known, scale.apply(data), 0).astype(np.float32), self.plane))
+            slices.append(pictures((scale.apply(data, clip=False) * share).clip(0, 1).astype(np.float32), self.plane))
             native.append(np.where(inside.valid, scale.apply(scan.data), 0).astype(np.float32))
         return Working(torch.cat(slices, 1), grid, known, native, notes)
 

@@ -21,19 +21,19 @@ from ..generative.distribution_matching import frozen
 from .dact_prior import load_prior, prior_label
 from .fgsb_baselines import PlainGenerator
 from .match import Game, play, start_game
-from .translator import Translator
-from .unsb_dmd2 import UNSB, DetailJudge, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, in_frame, near_identity, on_table, paired_error, play_options, slowed, stack_contrasts, train_unsb
+from .translator import Translator, follow
+from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, play_options, slowed, stack_contrasts, train_unsb
 from ..nets.discriminators import DiscriminatorConfig
 from ..nets.resnet_generator import GeneratorConfig
 from ..training import Run
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #5dcf6ec4
-class Bicubic(Translator):
+class Bicubic(PortableTranslator):
     "The interpolated scan as it is."
     def translate(self, x, spacing=None): return x.float().clamp(0, 1)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #a0046595
-class ToneTranslator(Translator):
+class ToneTranslator(PortableTranslator):
     "The table of tones and nothing else."
     def __init__(self,
         table:ToneTable, # fitted to two heaps; that of a trained network is its `table`
@@ -227,7 +227,7 @@ class CycleGame(Game):
         with slowed(nn.ModuleList([self.refiner, self.back]), c.generator_rate): yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #baee4b21
-class SDEdit(Translator):
+class SDEdit(PortableTranslator):
     "Noise the input to a chosen strength, then walk back with a 3 T prior (Meng et al. 2022, algorithm 1, with DDIM)."
     def __init__(self,
         prior:Diffusion|None=None, # of one channel; None: the shipped 3 T prior
@@ -304,19 +304,17 @@ def train_method(
     return finish_tones(play(game, batches, folder, watch, **(defaults | options | dict(batch_size=size))), source, target)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #30cdbdf2
-class OnePassTranslator(Translator):
+class OnePassTranslator(PortableTranslator):
     "CUT or CycleGAN, trained, as a translator."
     def __init__(self,
         model:OnePass, # trained
         batch_size:int=16, # slices at a time
-        frame:tuple|None=None, # of the slices that it was trained on, see `in_frame`
-    ): self.model, self.batch_size, self.frame = model.eval(), batch_size, frame
+        **declared, # what this network declares, where it differs
+    ): self.model, self.batch_size = model.eval(), batch_size; self.declare(**declared)
 
     @torch.no_grad()
-    def translate(self, x, spacing=None): return in_frame(self._all, x.float(), self.frame)
-
-    def _all(self, x):
-        device = next(self.model.parameters()).device
+    def translate(self, x, spacing=None):
+        x = x.float(); device = next(self.model.parameters()).device
         parts = stack_contrasts(x, self.model.config.channels).split(self.batch_size)
         return torch.cat([to_image(self.model(to_network(p.to(device))))[:, :x.shape[1]].to(x.device) for p in parts])
 

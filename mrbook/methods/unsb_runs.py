@@ -139,4 +139,4 @@ def study_networks(
 )->dict[str, Translator]: # run -> translator
     "The networks of a study."
     found = load_runs(weights, lambda run: BUILD.get(run["method"], build_unsb)(run["config"]), device, None if folder is None else Path(folder))
-    return {name: (OnePassTranslator if run["method"] in BUILD else UNSB)(model, frame=FRAME) for name, (run, model) in found.items()}
+    return {name: (OnePassTranslator if run["method"] in BUILD else UNSB)(model) for name, (run, model) in found.items()}

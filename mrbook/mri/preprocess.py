@@ -246,11 +246,15 @@ def measured(
     some = np.abs(data - np.float32(value)) > near
     label, n = ndimage.label(some)
     if n > 1: count = np.bincount(label.ravel())[1:]; some = np.isin(label, 1 + np.flatnonzero(count >= 0.1 * count.max()))
-    return _filled(some)
+    return _filled(some, volume.spacing)
 
-def _filled(mask): # what is not connected to the box's edges is a hole, also where the end of a slab opens it
-    label, _ = ndimage.label(~mask)
-    return ~np.isin(label, np.setdiff1d(_edges(label), 0))
+def _filled(mask, spacing): # holes, also those that the ends of a slab open: sought in its planes as well, whatever lies around
+    box = ndimage.find_objects(mask.astype(np.uint8))
+    if not box: return mask
+    axis = int(np.argmin([(b.stop - b.start) * mm for b, mm in zip(box[0], spacing)])); out = mask.copy(); part = mask[box[0]]
+    part = ndimage.binary_fill_holes(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
+    out[box[0]] = np.stack([ndimage.binary_fill_holes(np.pad(m, 1))[1:-1, 1:-1] for m in np.moveaxis(part, axis, 0)], axis)
+    return out
 
 def largest_section(
     mask:np.ndarray, # bool (X, Y, Z)

@@ -1,0 +1,92 @@
+"""Cases made after public bug reports of other tools: what the field of view, z-scores, orientation, masks and fine pixels do to the commands."""
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from mrbook import cli
+from mrbook.mri.phantom import image, phantom
+from mrbook.mri.physics import Contrast
+from mrbook.mri.volumes import Volume, resample_like
+
+COMMANDS = {"enhance": ("t2w", .2, ["--contrast", "t2w", "--steps", "10"]), "synthesize": ("t1w", 3., ["--to", "t2w"]),
+            "harmonize": ("t1w", 1.5, ["--from", "1.5T", "--to", "3T", "--steps", "3"]), "translate": ("t1w", .064, ["--contrast", "t1w"])}
+
+
+def brain(weighting, field, spacing=2., noise=.01): # intensities of a scanner, 0 outside the brain
+    a = phantom(9100, spacing); x = image(a, Contrast(weighting, field), noise=noise, bias=.03, clip=False) * 1000
+    return (x * a.brain).astype(np.float32), a.affine, a.brain
+
+
+def save(x, affine, path): nib.save(nib.Nifti1Image(x, affine), path)
+
+
+def answer(command, source, target, *more):
+    assert cli.main([command, str(source), str(target), *COMMANDS[command][2], *more, "--device", "cpu"]) == 0
+    return nib.load(target).get_fdata(dtype=np.float32)
+
+
+def shifted(affine, by):
+    out = affine.copy(); out[:3, 3] += out[:3, :3] @ by
+    return out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_field_of_view_does_not_matter(command, tmp_path):
+    weighting, field, _ = COMMANDS[command]; x, A, m = brain(weighting, field, noise=.02); z = slice(44, 52); out = {}
+    for fov, (px, py) in {192: (0, 0), 256: (16, 8), 320: (32, 32)}.items():
+        save(np.pad(x[:, :, z], ((px, px), (py, py), (0, 0))), shifted(A, [-px, -py, 44]), tmp_path / f"in_{fov}.nii.gz")
+        out[fov] = answer(command, tmp_path / f"in_{fov}.nii.gz", tmp_path / f"out_{fov}.nii.gz")[px:px + 96, py:py + 112]
+    for fov in (256, 320): assert np.abs(out[fov] - out[192])[m[:, :, z]].mean() < 0.002, fov
+    if command in ("enhance", "synthesize"):
+        truth = brain("t2w", 3.)[0][:, :, z]
+        assert np.corrcoef(out[320][m[:, :, z]], truth[m[:, :, z]])[0, 1] > (0.6 if command == "enhance" else 0.85)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_z_scored_brain(command, tmp_path):
+    weighting, field, _ = COMMANDS[command]; x, A, m = brain(weighting, field); x, m = x[:, :, 44:50], m[:, :, 44:50]
+    forms = dict(raw=x, z=np.where(m, (x - x[m].mean()) / x[m].std(), 0), hundred=np.where(m, 100 + 15 * (x - x[m].mean()) / x[m].std(), 0))
+    out = {}
+    for name, data in forms.items():
+        save(data.astype(np.float32), A, tmp_path / f"{name}.nii.gz"); out[name] = answer(command, tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_out.nii.gz")
+        assert json.loads((tmp_path / f"{name}_out.json").read_text())["notes"] == []
+    for name in ("z", "hundred"): assert np.abs(out[name] - out["raw"]).max() < 0.02 and np.abs(out[name] - out["raw"])[m].mean() < 0.001
+    assert not out["z"][:4].any()
+
+
+@pytest.mark.parametrize("command", ["synthesize", "translate", "harmonize"])
+def test_vertex_and_medulla(command, tmp_path):
+    weighting, field, _ = COMMANDS[command]; x, A, m = brain(weighting, field, 4.)
+    x = np.pad(x, ((30, 30), (30, 30), (0, 0))); save(x, shifted(A, [-30, -30, 0]), tmp_path / "in.nii.gz")
+    out = answer(command, tmp_path / "in.nii.gz", tmp_path / "out.nii.gz")
+    assert np.array_equal(out.any((0, 1)), x.any((0, 1)))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mask_is_no_scan(command, tmp_path, capsys):
+    _, A, m = brain("t1w", 3., 4.); save(m.astype(np.uint8), A, tmp_path / "mask.nii.gz")
+    assert cli.main([command, str(tmp_path / "mask.nii.gz"), str(tmp_path / "out.nii.gz"), *COMMANDS[command][2], "--device", "cpu"]) == 2
+    out, err = capsys.readouterr(); assert out == "" and err.count("\n") == 1 and "two values only" in err and not (tmp_path / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize("command", ["enhance", "synthesize"])
+def test_fine_pixels_are_noted(command, tmp_path, capsys):
+    weighting, field, _ = COMMANDS[command]; x, A, _ = brain(weighting, field); B = np.diag([.5, .5, 6., 1.]); B[:3, 3] = [-95, -127, 12]
+    save(resample_like(Volume(x, A), Volume(np.zeros((380, 440, 2), np.float32), B)).data, B, tmp_path / "in.nii.gz")
+    answer(command, tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", *(["--steps", "2"] if command == "enhance" else []))
+    notes = json.loads((tmp_path / "out.json").read_text())["notes"]; out, err = capsys.readouterr()
+    assert len(notes) == 1 and "far outside the 1 to 4 mm" in notes[0] and out.count(notes[0]) == 1 and err == ""
+
+
+@pytest.mark.parametrize("command", ["synthesize", "translate"])
+def test_orientation_does_not_matter(command, tmp_path):
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+    weighting, field, _ = COMMANDS[command]; x, A, _ = brain(weighting, field); A = shifted(A, [0, 0, 44]); ras = nib.Nifti1Image(x[:, :, 44:48], A); out = {}
+    for code in ("RAS", "LPS", "SLA"):
+        nib.save(ras.as_reoriented(ornt_transform(io_orientation(A), axcodes2ornt(code))), tmp_path / f"{code}.nii.gz")
+        answer(command, tmp_path / f"{code}.nii.gz", tmp_path / f"{code}_out.nii.gz"); made = nib.load(tmp_path / f"{code}_out.nii.gz")
+        assert np.allclose(made.affine, nib.load(tmp_path / f"{code}.nii.gz").affine)
+        out[code] = made.as_reoriented(ornt_transform(axcodes2ornt(code), axcodes2ornt("RAS"))).get_fdata()
+    for code in ("LPS", "SLA"): assert np.abs(out[code] - out["RAS"]).max() < 1e-5
