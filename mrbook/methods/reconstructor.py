@@ -48,6 +48,9 @@ class Layout(NamedTuple):
         said = [swapped.get(self.halves), turned.get((self.rows, self.columns)), "rows and columns are exchanged" if self.transposed else None, order.get(self.slices)]
         return " and ".join(s for s in said if s)
 
+    @property
+    def faults(self): return any(self.halves) + (self.rows or self.columns) + self.transposed + bool(self.slices) # how many
+
     def apply(self, x:Tensor)->Tensor: # (n, ..., h, w), images; the same for the default
         "Images that lie as they should -> as they lie."
         if self.slices: x = x[self.order(len(x))]
@@ -126,8 +129,8 @@ def layout_fits(
         found[layout] = float(maps[still].roll(back, (0, 1))[:2 * reach[0] + 1, :2 * reach[1] + 1].max())
     return found
 
-# %% ../../nbs/methods/03_reconstructor.ipynb #997362e2
-REFUSE, NOTE, LEAST = 1.4, 1.03, .25 # ratios of the unexplained; share that the T1w must explain in some layout
+# %% ../../nbs/methods/03_reconstructor.ipynb #23c0a2b1
+REFUSE, NOTE, LEAST = (1.25, 1.4), 1.03, .25 # ratios of the unexplained, to refuse one fault and several; share that the T1w must explain in some layout
 
 def check_layout(
     kspace:Tensor, # (n, coils, h, w), zeros where not measured
@@ -140,14 +143,15 @@ def check_layout(
         axes = [a for a, e in zip((-2, -1), edge) if e]; kspace = torch.fft.fftshift(kspace, dim=axes); mask = (kspace != 0).any(1, keepdim=True).any(0, keepdim=True)
     fits = layout_fits(kspace, mask, aux); here = fits[Layout()]; best = max(fits, key=fits.get)
     ratio = lambda layout: (1 - here) / max(1 - fits[layout], 1e-9)
+    clear = max((l for l in fits if ratio(l) > REFUSE[l.faults > 1]), key=fits.get, default=None)
     def advice(layout):
         line, alike = mending(layout, size, edge)
         return f"mend it with {line}" + (" and treat the mask alike" if alike else " before the mask is applied" if any(edge) else "")
     if any(edge):
-        also = best if ratio(best) > REFUSE else Layout()
+        also = clear or Layout()
         raise KSpaceError("the zero frequency of this k-space is at the edge of the array, not in its middle" + (f", and {also.words}" if also.words else "") + f": {advice(also)}")
     if fits[best] < LEAST: raise KSpaceError(f"the image of this k-space does not resemble the T1w in any orientation (it explains {max(fits[best], 0):.0%}): is it k-space of the same head, one slice for each of the T1w's?")
-    if ratio(best) > REFUSE: raise KSpaceError(f"the image of this k-space does not lie as the T1w does: {best.words}; {advice(best)}")
+    if clear: raise KSpaceError(f"the image of this k-space does not lie as the T1w does: {clear.words}; {advice(clear)}")
     if ratio(best) > NOTE: return (f"the image of this k-space fits the T1w a little better if {best.words}: look at the result; if so, {advice(best)}",)
     near = [l for l in fits if l != Layout() and ratio(l) > 1 / NOTE]
     if near: return (f"whether {max(near, key=fits.get).words} cannot be told from this k-space and T1w: look at the result",)
