@@ -207,6 +207,11 @@ class Outcome(NamedTuple):
     details: object # what else the method says, or None
     changed: float # how far the method itself was from the measured samples, as a share of their norm
 
+def _unit(kspace): # the largest magnitude of the zero-filled image
+    unit = float(rss(ifft2c(kspace.to(torch.complex128))).max())
+    if not 1e-30 < unit < 1e30: raise KSpaceError(f"the image of this k-space is as large as {unit:.1g}: multiply k-space by {1 / max(unit, 1e-300):.0e}")
+    return unit
+
 # %% ../../nbs/methods/03_reconstructor.ipynb #d52ee0a8
 class Reconstructor(Pretrained):
     "Base of every method of reconstruction: measured k-space and mask, perhaps a T1w, in; magnitude images out."
@@ -214,9 +219,8 @@ class Reconstructor(Pretrained):
     coils = 0 # that it was trained on; 0: any number
     rates = 0., 1. # least and largest share of k-space that it knows
     spacing = 0. # mm in plane that it was trained on; 0: any
-    multiple = 1 # rows and columns must be multiples of this
     hard = True # keeps what was measured
-    DECLARED = "aux coils rates spacing multiple hard".split()
+    DECLARED = "aux coils rates spacing hard".split()
 
     def complete(self,
         kspace, # (n, coils, h, w), complex, zeros where not measured
@@ -246,9 +250,7 @@ class Reconstructor(Pretrained):
     def run(self, scan:Scan)->Outcome:
         "Reconstruct a checked scan: unit, method, data consistency, volume."
         k, m, aux = scan.kspace, scan.mask, scan.aux.data
-        if any(s % self.multiple for s in k.shape[-2:]): raise KSpaceError(f"{k.shape[-2]} rows and {k.shape[-1]} columns: {type(self).__name__} needs multiples of {self.multiple}; pad the images of k-space and T1w")
-        unit = float(rss(ifft2c(k.to(torch.complex128))).max())
-        if not 1e-30 < unit < 1e30: raise KSpaceError(f"the image of this k-space is as large as {unit:.1g}: multiply k-space by {1 / max(unit, 1e-300):.0e}")
+        unit = _unit(k)
         small = (k.to(torch.complex128) / unit).to(torch.complex64); answer = self.answer(small, m, aux if self.aux else None)
         made, details = answer if isinstance(answer, tuple) else (answer, None)
         if made.shape != k.shape: raise ValueError(f"{type(self).__name__} made k-space of shape {tuple(made.shape)} from {tuple(k.shape)}")
