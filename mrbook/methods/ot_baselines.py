@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from ..evaluate.metrics import ssim
 from .match import Game
-from .ot_recon import Reconstructor, ScanConfig, check_masks, magnitude, parse_config, reconstruct_slices, reconstruction_error, train_recon
+from .reconstructor import Reconstructor
+from .ot_recon import ScanConfig, check_masks, magnitude, parse_config, reconstruct_slices, reconstruction_error, train_recon
+from ..mri.kspace import fft2c, rss
 from ..mri.sampling import Encoding, estimate_sensitivities, undersample
 from ..nets.discriminators import limit
 from ..nets.registration import Critic, CriticConfig, RegistrationConfig, RegistrationNet, local_correlation, warp
@@ -29,6 +31,7 @@ from ..training import Run
 # %% ../../nbs/methods/41_ot_baselines.ipynb #c9439c31
 class ZeroFilling(Reconstructor):
     "Zeros where nothing was measured."
+    def complete(self, kspace, mask, aux=None, sensitivities=None): return undersample(kspace, mask)[0]
     def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return magnitude(undersample(kspace, mask)[0]).float()
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #92957275
@@ -44,6 +47,7 @@ def tv_prox(
 # %% ../../nbs/methods/41_ot_baselines.ipynb #82cacc82
 class TotalVariation(Reconstructor):
     "Compressed sensing with total variation (FISTA); the proximal map is scikit-image's."
+    hard = False # what was measured is smoothed, too
     def __init__(self,
         weight:float=.005, # lambda, as a share of the zero-filled maximum
         steps:int=30, # of FISTA
@@ -51,8 +55,12 @@ class TotalVariation(Reconstructor):
         if weight <= 0 or steps < 1: raise ValueError(f"weight={weight}, steps={steps}: a weight above 0 and at least one step")
         self.weight, self.steps = weight, steps
 
+    def complete(self, kspace, mask, aux=None, sensitivities=None): return fft2c(self.images(kspace, mask, sensitivities))
+    def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return rss(self.images(kspace, mask, sensitivities)).float()
+
     @torch.no_grad()
-    def reconstruct(self, kspace, mask, aux=None, sensitivities=None):
+    def images(self, kspace, mask, sensitivities=None):
+        "What each coil sees, (n, coils, h, w) complex."
         y, m = undersample(kspace, mask)
         if y.shape[1] > 1 and sensitivities is None: sensitivities = estimate_sensitivities(y, m)
         encoding = Encoding(m, sensitivities)
@@ -61,7 +69,7 @@ class TotalVariation(Reconstructor):
         for _ in range(self.steps):
             after = tv_prox(z - encoding.adjoint(encoding.forward(z) - y), self.weight); t_after = (1 + (1 + 4 * t * t)**.5) / 2
             z, x, t = after + (t - 1) / t_after * (after - x), after, t_after
-        return (x.abs() * unit).float()
+        return encoding.expand(x * unit)
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #81fb6dab
 @dataclass(frozen=True)
@@ -139,8 +147,12 @@ class NetworkReconstructor(Reconstructor):
         batch_size:int=8, # slices at a time
     ): self.model, self.batch_size = model.eval(), batch_size
 
+    aux = "t1w"
+
     def details(self, kspace, mask, aux=None, sensitivities=None): # all that the network says
         return reconstruct_slices(self.model, kspace, mask, aux, sensitivities, self.batch_size)
+    def answer(self, kspace, mask, aux): out = self.details(kspace, mask, aux); return out.reconstruction.kspace, out
+    def complete(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).reconstruction.kspace
     def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).magnitude
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #431aa49d

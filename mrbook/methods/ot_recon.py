@@ -7,8 +7,8 @@ __all__ = ['FIRST', 'PAPER_SIZE', 'GUIDES', 'OT_PRESETS', 'OT_WEIGHTS', 'ScanCon
            'Acquisition', 'acquire', 'ot_slices', 'PairedScan', 'ot_subject', 'ot_cohort', 'ot_pool', 'rates_of',
            'check_masks', 'OTReconConfig', 'parse_config', 'Joint', 'magnitude', 'OTNet', 'reconstruction_error',
            'critic_loss', 'frozen', 'OTGame', 'check_pool', 'draw_masks', 'ot_batches', 'recon_scores', 'train_recon',
-           'AlignmentGame', 'train_alignment', 'train_ot', 'triangle', 'check_aux', 'reconstruct_slices',
-           'Reconstructor', 'OTRecon', 'build_ot', 'load_ot', 'parameter_counts']
+           'AlignmentGame', 'train_alignment', 'train_ot', 'triangle', 'check_aux', 'reconstruct_slices', 'OTRecon',
+           'build_ot', 'load_ot', 'parameter_counts']
 
 # %% ../../nbs/methods/40_ot_recon.ipynb #a39c3a5a
 import math
@@ -21,7 +21,8 @@ import numpy as np, torch
 from joblib import Parallel, delayed
 from torch import Tensor, nn
 
-from .translator import Pretrained, follow
+from .reconstructor import Reconstructor
+from .translator import follow
 from .match import Game, play, start_game
 from ..mri.kspace import fft2c, ifft2c
 from ..mri.phantom import image, phantom
@@ -573,7 +574,7 @@ def reconstruct_slices(
     aux=None, # T1w, (n, 1, h, w) or (h, w), not aligned; any scale
     sensitivities:Tensor|None=None, # (1 or n, coils, h, w), sum of squares 1; None: estimated
     batch:int=8, # slices at a time
-    progress:bool=False,
+    progress:bool=False, # a bar
 )->Joint: # on the CPU
     "Reconstruct slices with everything that the networks say; refuses what does not fit."
     device, mode, parts = next(model.parameters()).device, model.training, []
@@ -595,38 +596,30 @@ def _join(parts): # one answer out of several, on the CPU
     if isinstance(first, Tensor): return torch.cat([p.cpu() for p in parts])
     return type(first)(*(_join([p[i] for p in parts]) for i in range(len(first))))
 
-# %% ../../nbs/methods/40_ot_recon.ipynb #a34a0f86
-class Reconstructor(Pretrained):
-    "What every method of reconstruction becomes: measured k-space and mask, perhaps a T1w, in; magnitude images out."
-    def reconstruct(self,
-        kspace, # (h, w), (coils, h, w) or (n, coils, h, w), complex
-        mask, # (w,), (h, w) or (1 or n, 1, h, w)
-        aux=None, # T1w, (n, 1, h, w) or (h, w), not aligned; methods of one contrast do not look at it
-        sensitivities:Tensor|None=None, # (1 or n, coils, h, w); None: estimated
-    )->Tensor: # (n, 1, h, w) float32, >= 0, in the unit of the k-space
-        raise TypeError(f"{type(self).__name__} does not say how to reconstruct")
-
 # %% ../../nbs/methods/40_ot_recon.ipynb #c78a4e3a
 class OTRecon(Reconstructor):
     "OT reconstruction of any number of slices."
+    kind, shipped = "ot", dict(ot="ot/recon")
+    aux, coils, rates, spacing = "t1w", 1, (.0625, .25), 2.
+
     def __init__(self,
         model:OTNet, # trained
         batch_size:int=8, # slices at a time
-        progress:bool=False,
-    ): self.model, self.batch_size, self.progress = model.eval(), batch_size, progress
-    kind = "ot"
+        progress:bool=False, # a bar, slice by slice
+    ): self.model, self.batch_size, self.progress, self.hard = model.eval(), batch_size, progress, model.config.reconstruction.hard
 
     @classmethod
     def from_pretrained(cls,
-        name=.25, # rate of the measurement: 0.25, 0.125 or 0.0625; or a folder of `save_pretrained`
+        name:str|Path="ot", # the package's network, or one for that name in `folder`; or a folder of `save_pretrained`
         device="cpu", # where the network goes
-        folder:Path|None=None, # that a train command wrote; None: the package's weights
+        folder:Path|None=None, # of weights that `train_recon_on_pairs` or `save_pretrained` wrote; None: the package's
         **options, # batch_size, progress
     )->"OTRecon":
-        "A trained network."
-        for place in (name, folder):
-            if isinstance(place, (str, Path)) and Path(place, "config.json").is_file(): return cls.from_folder(place, device, **options)
-        return cls(load_ot(name, device, folder), **options)
+        "A trained network, ready for whole scans."
+        found = next((p for p in (name, folder) if p is not None and Path(p, "config.json").is_file()), None)
+        if found is not None: return cls.from_folder(found, device, **options)
+        if name not in cls.shipped: raise ValueError(f"no reconstruction is called {str(name)!r}, and there is no such folder with a config.json; there are {', '.join(cls.shipped)}")
+        return cls(load_ot(.25, device, folder), **options)
 
     def networks(self): return dict(model=(self.model, self.kind, asdict(self.model.config)))
 
@@ -637,6 +630,8 @@ class OTRecon(Reconstructor):
         "All that the networks say: displacement, aligned T1w, synthetic T2w."
         return reconstruct_slices(self.model, kspace, mask, aux, sensitivities, self.batch_size, self.progress)
 
+    def answer(self, kspace, mask, aux): out = self.details(kspace, mask, aux); return out.reconstruction.kspace, out
+    def complete(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).reconstruction.kspace
     def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).magnitude
 
 # %% ../../nbs/methods/40_ot_recon.ipynb #e7723a99

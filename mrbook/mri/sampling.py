@@ -4,19 +4,20 @@
 
 # %% auto #0
 __all__ = ['PATTERNS', 'RATES', 'LAYOUT', 'READERS', 'LineCounts', 'line_counts', 'line_mask', 'radial_mask', 'sampling_mask',
-           'as_kspace', 'as_mask', 'undersample', 'simulate_sensitivities', 'smooth_phase', 'Encoding', 'centre_block',
-           'estimate_sensitivities', 'soft_consistency', 'hard_consistency', 'Measurement', 'read_fastmri',
-           'remove_oversampling', 'read_cfl', 'read_npy', 'read_mask', 'read_volume_kspace', 'read_kspace']
+           'as_kspace', 'as_mask', 'undersample', 'fit_axes', 'simulate_sensitivities', 'smooth_phase', 'Encoding',
+           'centre_block', 'estimate_sensitivities', 'soft_consistency', 'hard_consistency', 'Measurement',
+           'read_fastmri', 'remove_oversampling', 'read_cfl', 'read_npy', 'read_mask', 'read_volume_kspace',
+           'read_kspace']
 
 # %% ../../nbs/mri/12_sampling.ipynb #7fc0044c
-import math, re
+import itertools, math, re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from .kspace import KSpaceError, crop, fft2c, ifft2c, load_ulf, rss
+from .kspace import KSpaceError, complex_array, crop, fft2c, ifft2c, load_ulf, rss
 from .volumes import read_volume, slices
 
 # %% ../../nbs/mri/12_sampling.ipynb #e74ec099
@@ -107,13 +108,13 @@ LAYOUT = "expected (n, coils, rows, columns), (coils, rows, columns) or (rows, c
 
 # %% ../../nbs/mri/12_sampling.ipynb #bb86af96
 def as_kspace(
-    kspace:Tensor|np.ndarray, # complex, 2 to 4 axes
+    kspace:Tensor|np.ndarray, # complex, 2 to 4 axes; foreign forms as in `complex_array`
     name:str="k-space", # what the messages call it
 )->Tensor: # (n, coils, h, w), complex64 or complex128
     "K-space as a checked tensor."
-    k = torch.as_tensor(kspace)
+    k = kspace if isinstance(kspace, Tensor) else torch.from_numpy(complex_array(kspace, name)[0])
     if k.ndim not in (2, 3, 4) or k.numel() == 0: raise KSpaceError(f"{name} has shape {tuple(k.shape)}: {LAYOUT}")
-    if not k.is_complex(): raise KSpaceError(f"{name} is real ({str(k.dtype).removeprefix('torch.')}): k-space is complex. If this is an image, its k-space is fft2c(image); if real and imaginary parts are an axis, join them with torch.view_as_complex")
+    if not k.is_complex(): k = torch.from_numpy(complex_array(k.numpy(force=True), name)[0]).to(k.device)
     if not torch.isfinite(torch.view_as_real(k.resolve_conj())).all(): raise KSpaceError(f"{name} has NaN or infinite values: fetch the file again, or set what was not measured to zero")
     if not k.any(): raise KSpaceError(f"{name} is zero everywhere: nothing was measured, or the wrong array was read")
     k = k if k.dtype == torch.complex128 else k.to(torch.complex64)
@@ -121,18 +122,21 @@ def as_kspace(
 
 # %% ../../nbs/mri/12_sampling.ipynb #0d70e4a8
 def as_mask(
-    mask:Tensor|np.ndarray, # (w,) lines, (h, w), (1 or n, 1, h, w); bool or 0 and 1
+    mask:Tensor|np.ndarray, # (w,) lines, (h, w), (1 or n, 1, h, w); bool, 0 and 1, or 0 and 255, of any type
     size:tuple[int, int], # (h, w) of the k-space
 )->Tensor: # bool (1 or n, 1, h, w)
     "A sampling mask as a checked tensor that fits a k-space."
-    m, (h, w) = torch.as_tensor(mask), tuple(size)
+    m, (h, w) = mask if isinstance(mask, Tensor) else np.asarray(mask), tuple(size)
     expected = f"expected ({w},) lines, or ({h}, {w}) = (rows along the readout, columns along the phase encoding)"
-    if m.is_complex() or not ((m == 0) | (m == 1)).all(): raise KSpaceError("a mask is True and False, or 1 and 0: 1 where a point of k-space was measured")
+    if not isinstance(m, Tensor) and (m.dtype.names or m.dtype.kind not in "biufc"): raise KSpaceError(f"the mask holds {m.dtype}: a mask is True and False, or 1 and 0")
+    on = m != 0
+    if not (~on | (m == 1)).all() and not (~on | (m == 255)).all(): raise KSpaceError("a mask is True and False, or 1 and 0 (or 255 and 0): 1 where a point of k-space was measured; weights and NaN are not read, pass weights > 0")
+    m = torch.as_tensor(np.ascontiguousarray(on) if not isinstance(on, Tensor) else on)
     if m.ndim not in (1, 2, 4) or (m.ndim == 4 and m.shape[1] != 1): raise KSpaceError(f"the mask has shape {tuple(m.shape)}: {expected}")
     if m.ndim == 1: m = m.expand(h, -1) if len(m) == w else m[:, None] # a wrong length fails below
     if tuple(m.shape[-2:]) != (h, w):
         swapped = tuple(m.shape[-2:]) in ((w, h), (h, 1)) and h != w
-        raise KSpaceError(f"k-space and mask do not match: k-space has {h} rows and {w} columns, the mask has shape {tuple(torch.as_tensor(mask).shape)}; {expected}" + ("; this one looks transposed" if swapped else ""))
+        raise KSpaceError(f"k-space and mask do not match: k-space has {h} rows and {w} columns, the mask has shape {tuple(mask.shape)}; {expected}" + ("; this one looks transposed" if swapped else ""))
     if not m.any(): raise KSpaceError("the mask is empty: no point of k-space was measured")
     return m.bool().reshape(*[1] * (4 - m.ndim), *m.shape[-2:]) if m.ndim == 2 else m.bool()
 
@@ -151,6 +155,26 @@ def undersample(
     if empty: raise KSpaceError(f"slices {', '.join(map(str, empty[:6]))}{' ...' if len(empty) > 6 else ''} of k-space are zero everywhere: leave them out, here and in every image that goes with them")
     if filled.min() < .5: raise KSpaceError(f"k-space and mask do not match: k-space is zero at {1 - float(filled.min()):.0%} of the points that the mask calls measured. Is the mask transposed, shifted (the zero frequency must be in the middle), or that of another scan?")
     return kept, m
+
+# %% ../../nbs/mri/12_sampling.ipynb #0712e383
+def fit_axes(
+    kspace:Tensor|np.ndarray, # complex, 2 to 4 axes, as the file has it
+    grid:tuple[int, int, int], # slices, rows and columns of the image that it belongs to; rows may be half of k-space's
+    name:str="k-space", # what the messages call it
+)->tuple[Tensor, tuple]: # (n, coils, h, w), and notes
+    "K-space in its layout, told from the grid: slices x rows x columns, coils only in front of one slice."
+    k = kspace if isinstance(kspace, Tensor) else torch.from_numpy(complex_array(kspace, name)[0])
+    n, h, w = grid; rows = (h, 2 * h); shape = tuple(k.shape)
+    fits = lambda s: s[-1] == w and s[-2] in rows and (len(s) == 2 and n == 1 or len(s) == 3 and (n in (1, s[0])) or len(s) == 4 and s[0] == n)
+    if not fits(shape): raise KSpaceError(f"{name} has shape {' x '.join(map(str, shape))} and the T1w has {n} slices of {h} rows and {w} columns: {_what_fits(shape, grid, fits)}")
+    note = (f"{name} of shape {' x '.join(map(str, shape))} was read as {shape[0]} coils of one slice, because the T1w has one slice",) if len(shape) == 3 and n == 1 < shape[0] else ()
+    return as_kspace(k[:, None] if len(shape) == 3 and (n > 1 or shape[0] == 1) else k, name), note
+
+def _what_fits(shape, grid, fits): # what would, and the line of numpy where it is the order of the axes
+    n, h, w = grid; wanted = f"k-space of {n} x {h} x {w} (slices, rows, columns) or {n} x coils x {h} x {w} fits" + (f", or coils x {h} x {w}" if n == 1 else "")
+    orders = [p for p in itertools.permutations(range(len(shape))) if fits(tuple(shape[i] for i in p))]
+    if orders: return f"{wanted}; the axes seem to be in another order: try k.transpose{min(orders, key=lambda p: sum(abs(i - j) for i, j in enumerate(p)))}"
+    return f"{wanted}; leave out the slices that only one of them has, or resample the T1w to the grid of the scan"
 
 # %% ../../nbs/mri/12_sampling.ipynb #f2281af3
 def _grid(size): # y, x in [-1, 1], float32
@@ -255,7 +279,7 @@ def hard_consistency(
 @dataclass(frozen=True, eq=False)
 class Measurement:
     "K-space out of a file."
-    kspace: Tensor # (slices, coils, h, w) complex64
+    kspace: Tensor # (slices, coils, h, w) complex
     mask: Tensor|None = None # bool (1, 1, h, w), where the file has one
     truth: Tensor|None = None # (slices, 1, h', w') float32, the fully sampled image, where the file has one
     size: tuple|None = None # (h', w') of the image to show, where the file says so: the readout is often oversampled
@@ -276,6 +300,7 @@ def _recon_size(header): # the image's matrix out of an ISMRMRD header
 def read_fastmri(
     path:str|Path, # `file_brain_AXT2_*.h5` and the like
     which:slice=slice(None), # slices to read
+    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; None: the layout of fastMRI
 )->Measurement:
     "One file of the fastMRI data set (Zbontar et al. 2018), single- or multi-coil."
     path, h5py = Path(path), _h5py()
@@ -285,12 +310,16 @@ def read_fastmri(
     with file:
         if "kspace" not in file: raise KSpaceError(f"{path.name} has no 'kspace', only {', '.join(file) or 'nothing'}: is it a fastMRI file?")
         data, target = file["kspace"], next((file[n] for n in ("reconstruction_rss", "reconstruction_esc") if n in file), None)
-        if data.ndim not in (3, 4): raise KSpaceError(f"'kspace' of {path.name} has shape {data.shape}: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
-        k = as_kspace(data[which] if data.ndim == 4 else data[which][:, None], f"'kspace' of {path.name}")
+        name = f"'kspace' of {path.name}"
+        if not isinstance(data, h5py.Dataset) or data.ndim < 2: raise KSpaceError(f"{name} is not an array: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
+        k, notes = complex_array(data[which], name)
+        if grid is not None: k, said = fit_axes(k, grid, name); notes += said
+        elif k.ndim not in (3, 4): raise KSpaceError(f"{name} has shape {k.shape}: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
+        else: k = as_kspace(k if k.ndim == 4 else k[:, None], name)
         truth = None if target is None else torch.from_numpy(target[which][:, None].astype(np.float32))
         mask = as_mask(file["mask"][:], k.shape[-2:]) if "mask" in file else None
         size = tuple(truth.shape[-2:]) if truth is not None else _recon_size(file["ismrmrd_header"][()]) if "ismrmrd_header" in file else None
-        return Measurement(k, mask, truth, size, tuple(f"{n}: {file.attrs[n]}" for n in ("acquisition", "patient_id") if n in file.attrs))
+        return Measurement(k, mask, truth, size, (*notes, *(f"{n}: {file.attrs[n]}" for n in ("acquisition", "patient_id") if n in file.attrs)))
 
 # %% ../../nbs/mri/12_sampling.ipynb #8cb2b1ee
 def remove_oversampling(
@@ -307,6 +336,7 @@ _BART = {2: "second phase encoding: transform it to slices first, `bart fft -iu 
 # %% ../../nbs/mri/12_sampling.ipynb #922ecafa
 def read_cfl(
     path:str|Path, # `.cfl`, `.hdr`, or the name without either
+    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; its axes have names, so it is only compared
 )->Measurement:
     "K-space written by BART (Uecker et al.): axes readout, phase, -, coil, ..., slice."
     base = Path(path); base = base.with_suffix("") if base.suffix in (".cfl", ".hdr") else base
@@ -320,14 +350,18 @@ def read_cfl(
         if n != 1 and axis not in (0, 1, 3, 13): raise KSpaceError(f"{base.name} has {n} entries along BART's axis {axis} ({_BART.get(axis, 'not used here')}); only readout (0), phase (1), coils (3) and slices (13) may be more than 1")
     if data.stat().st_size != 8 * math.prod(dims): raise KSpaceError(f"{data.name} has {data.stat().st_size} bytes, its header asks for {8 * math.prod(dims)}: the file is cut short, or the header is another's")
     k = np.fromfile(data, "<c8").reshape(dims[13], dims[3], dims[1], dims[0]).swapaxes(-1, -2)
-    return Measurement(as_kspace(k.copy(), data.name))
+    return Measurement(as_kspace(k.copy(), data.name) if grid is None else fit_axes(k, grid, data.name)[0])
 
 # %% ../../nbs/mri/12_sampling.ipynb #a31a30cc
 def read_npy(
     path:str|Path, # .npy, complex
+    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; None: three axes are coils, rows and columns
 )->Measurement:
-    "K-space saved by numpy: (h, w), (coils, h, w) or (slices, coils, h, w)."
-    return Measurement(as_kspace(_array(path), Path(path).name))
+    "K-space saved by numpy: (h, w), (slices or coils, h, w) or (slices, coils, h, w)."
+    name = Path(path).name; k, notes = complex_array(_array(path), name)
+    if grid is None: return Measurement(as_kspace(k, name), notes=notes)
+    k, said = fit_axes(k, grid, name)
+    return Measurement(k, notes=notes + said)
 
 # %% ../../nbs/mri/12_sampling.ipynb #2d9d8937
 def _array(path):
@@ -335,7 +369,7 @@ def _array(path):
     if not path.is_file(): raise KSpaceError(f"no file at {path}")
     try: a = np.load(path, allow_pickle=False)
     except Exception as e: raise KSpaceError(f"{path.name} is not a readable .npy file ({e})") from None
-    if not isinstance(a, np.ndarray) or not (np.issubdtype(a.dtype, np.number) or a.dtype == bool): raise KSpaceError(f"{path.name} must hold one array of numbers")
+    if not isinstance(a, np.ndarray) or not (np.issubdtype(a.dtype, np.number) or a.dtype == bool or a.dtype.names): raise KSpaceError(f"{path.name} must hold one array of numbers")
     return a
 
 # %% ../../nbs/mri/12_sampling.ipynb #11c6959a
@@ -353,21 +387,27 @@ def read_mask(
 def read_volume_kspace(
     path:str|Path, # .nii or .nii.gz
     size:int|tuple[int, int]|None=None, # (h, w) after centre pad or crop; None keeps the shape
+    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; it is only compared
 )->Measurement:
     "Simulated k-space of a magnitude volume's axial slices (the protocol of SAN on DICOM-derived volumes)."
     s = slices(read_volume(path), size=size).data
-    return Measurement(as_kspace(fft2c(s), f"k-space of {Path(path).name}"), truth=s, size=tuple(s.shape[-2:]), notes=("a magnitude image: its k-space is simulated, without phase, coils or noise of its own",))
+    name = f"k-space of {Path(path).name}"
+    return Measurement(as_kspace(fft2c(s), name) if grid is None else fit_axes(fft2c(s), grid, name)[0], truth=s, size=tuple(s.shape[-2:]), notes=("a magnitude image: its k-space is simulated, without phase, coils or noise of its own",))
 
 # %% ../../nbs/mri/12_sampling.ipynb #78e67fb3
-READERS = {".h5": read_fastmri, ".hdf5": read_fastmri, ".cfl": read_cfl, ".hdr": read_cfl, ".npy": read_npy, ".nii": read_volume_kspace, ".nii.gz": read_volume_kspace,
-           ".mat": lambda path: Measurement(as_kspace(load_ulf(path)), notes=("0.055 T: show it with `ulf_image`",))}
+def _read_mat(path, grid=None): # the 0.055 T set
+    k, name = load_ulf(path), Path(path).name
+    return Measurement(as_kspace(k, name) if grid is None else fit_axes(k, grid, name)[0], notes=("0.055 T: show it with `ulf_image`",))
+
+READERS = {".h5": read_fastmri, ".hdf5": read_fastmri, ".cfl": read_cfl, ".hdr": read_cfl, ".npy": read_npy, ".nii": read_volume_kspace, ".nii.gz": read_volume_kspace, ".mat": _read_mat}
 
 # %% ../../nbs/mri/12_sampling.ipynb #08af835a
 def read_kspace(
     path:str|Path, # any file that this notebook knows, told by its ending
+    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to, see `fit_axes`; None: not known
 )->Measurement:
-    "K-space from fastMRI (.h5), BART (.cfl), numpy (.npy), the 0.055 T set (.mat) or a magnitude volume (.nii, .nii.gz)."
+    "K-space from fastMRI (.h5), BART (.cfl), numpy (.npy), MATLAB (.mat) or a magnitude volume (.nii, .nii.gz)."
     suffix = next((s for s in sorted(READERS, key=len, reverse=True) if str(path).lower().endswith(s)), None)
     if suffix is None: raise KSpaceError(f"{Path(path).name}: no reader for this ending; there are {', '.join(READERS)}")
     if not Path(path).is_file(): raise KSpaceError(f"no file at {path}")
-    return READERS[suffix](path)
+    return READERS[suffix](path, grid=grid)

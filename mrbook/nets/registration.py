@@ -158,7 +158,7 @@ def refine_displacement(
             now = displacement + F.interpolate(at, (h, w), mode="bicubic", align_corners=True) + angle * around
             if step == steps: return now.detach()
             loss = stiffness * sum(at.diff(dim=d).square().mean() for d in (-2, -1)) - local_correlation(warp(moving, now), fixed)
-            adam.zero_grad(); loss.backward(); adam.step()
+            adam.zero_grad(); (len(moving) * loss).backward(); adam.step() # each image has its own gradient, whatever the batch
 
 # %% ../../nbs/nets/04_registration.ipynb #e9988d97
 @dataclass(frozen=True)
