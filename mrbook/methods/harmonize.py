@@ -8,7 +8,7 @@ __all__ = ['MARGIN', 'HARMONIZE_RECIPE', 'HARMONIZE_PRESETS', 'LEVELS', 'FOREGRO
            'quantile_function', 'match_quantiles', 'Harmonizer', 'build_harmonizer', 'harmonize', 'sagittal',
            'unsagittal', 'cohort_quantiles', 'PairSlices', 'pair_slices', 'turn_slices', 'smooth_field', 'pair_batches',
            'pair_validation', 'train_harmonizer', 'shift_tones', 'tone_gap', 'HarmonizeTranslator', 'fit_tones',
-           'translate_scan', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
+           'translate_scan', 'harmonizer_name', 'load_harmonizer', 'harmonize_file', 'train_on_folder']
 
 # %% ../../nbs/methods/50_harmonize.ipynb #82e1d963
 import hashlib, json, math, time
@@ -24,7 +24,7 @@ from ..mri.preprocess import looks_stripped
 from ..mri.scanners import SCANNERS, load_travellers, prepare, scanner
 from ..mri.volumes import Volume, VolumeError, canonical, neighbours, other_side, read_volume, resample, resample_like, steps_aside, voxel_sizes, write_volume
 from ..nets.unet import UNet, UNetConfig
-from ..training import Recipe, settle_recipe, train
+from ..training import Clock, Recipe, go_on, loss_curve, settle_recipe, train
 
 # %% ../../nbs/methods/50_harmonize.ipynb #a7ab1711
 MARGIN = 2 # slices that training keeps beyond the outermost ones, so that these have neighbours
@@ -394,7 +394,7 @@ class HarmonizeTranslator(Translator):
     @classmethod
     def pretrained(cls, to, head=False, device="cpu", folder=None, **options):
         "The shipped network, or the one in `folder`."
-        return cls(load_harmonizer(device, folder=folder), to, head, **options)
+        return cls(load_harmonizer(device, folder=folder, to=to), to, head, **options)
 
     def sample(self,
         x:Tensor, # (n, 1, h, w) in [0, 1]
@@ -469,16 +469,26 @@ def translate_scan(
 # %% ../../nbs/methods/50_harmonize.ipynb #1212cec0
 HARMONIZER, _HARMONIZERS = "harmonize/small", {}
 
+def harmonizer_name(
+    to:str|float|None=None, # target scanner; None: a network for both directions
+    folder:str|Path|None=None, # with weights of your own: one network for each direction is looked for there first
+)->str:
+    "The name of a network in the manifest."
+    from mrbook.pretrained import manifest
+    own = f"harmonize/to-{scanner(to)}" if to is not None else HARMONIZER
+    return own if folder is None or own in manifest(folder) else HARMONIZER
+
 def load_harmonizer(
     device="cpu", # where the network goes
     precision:str|None=None, # 'no' or 'bf16'; None: bf16 where the processor has the instructions
     folder:str|Path|None=None, # with weights of your own, from `train_on_folder`; None: the package's
+    to:str|float|None=None, # target scanner, for weights with one network per direction
 )->Harmonizer:
     "The shipped harmonizer, or your own; read once per device."
     from mrbook.pretrained import load
     precision = fast_precision(device) if precision is None else precision
-    key = str(device), precision, str(folder)
-    if key not in _HARMONIZERS: _HARMONIZERS[key] = load(HARMONIZER, device, folder=folder)
+    name = HARMONIZER if folder is None else harmonizer_name(to, folder); key = str(device), precision, str(folder), name
+    if key not in _HARMONIZERS: _HARMONIZERS[key] = load(name, device, folder=folder)
     model = _HARMONIZERS[key]; model.precision = precision
     model.net.to(memory_format=torch.channels_last)
     return model
@@ -513,7 +523,7 @@ def harmonize_file(
     result, sd = HarmonizeTranslator.pretrained(str(end), head, device, weights, steps=steps, samples=samples, seed=seed, progress=progress, **drawn).with_uncertainty(volume)
     facts = dict(tool="mrbook harmonize", version=mrbook.__version__, source=str(source), sha256=hashlib.sha256(Path(source).read_bytes()).hexdigest(), method="conditional DDPM (Durrer et al. 2023)",
         source_scanner=str(start), target_scanner=str(end), head=head, steps=steps, samples=samples, temperature=HARMONIZE_TEMPERATURE if samples == 1 and not sample else 1., shared_noise=float(drawn.get("shared_noise", samples == 1)), tones=HARMONIZE_TONES if samples == 1 and not sample else 0., seed=seed, device=device,
-        voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=list(volume.notes), weights=manifest(weights)[HARMONIZER]["sha256"], seconds=round(time.perf_counter() - tick, 1),
+        voxel_mm=[round(float(s), 4) for s in voxel_sizes(volume.affine)], notes=list(volume.notes), weights=manifest(weights)[harmonizer_name(str(end), weights) if weights else HARMONIZER]["sha256"], seconds=round(time.perf_counter() - tick, 1),
         warning="Research use only. The network was trained on synthetic MPRAGE of two protocols at 2 mm; another protocol is outside what it knows.")
     if sd is not None and uncertainty is not None: write_volume(sd, uncertainty)
     return write_result(result, target, facts)
@@ -523,23 +533,40 @@ def train_on_folder(
     root:str|Path, # folder of subjects, or a BIDS dataset
     folder:str|Path, # checkpoints, log and the finished weights
     marks:tuple=("1.5T", "3T"), # what the path of each scanner's file contains
-    preset:str="small", # tiny or small
-    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
+    preset:str="small", # tiny, small or paper
+    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
 )->dict: # row of the manifest in `folder`
-    "Train a harmonizer for two scanners of your own."
+    "Train a harmonizer for two scanners of your own, keep the weights and curve.png."
     from mrbook.pretrained import save_pretrained
-    if preset == "paper": raise ValueError("preset paper has one network per direction: call train_harmonizer(to=...) yourself")
     if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}: raise ValueError("training needs an end: give steps or max_minutes")
-    people = load_travellers(root, marks); seed = options.get("seed", 0)
+    clock, folder, options = Clock(), Path(folder), {k: v for k, v in options.items() if v is not None}
+    config = HarmonizeConfig.preset(preset); ways = (None,) if config.net.classes else tuple(SCANNERS) # the paper has a network for each
+    limit, steps, seed = options.pop("max_minutes", None), options.pop("steps", None), options.get("seed", 0)
+    if steps is not None and steps < len(ways): raise ValueError(f"preset {preset} has one network per direction: give at least 2 steps")
+    people = load_travellers(root, marks)
     if len(people) < 2: raise VolumeError(f"{root} holds {len(people)} person: at least 2 are needed, one to train on and one to validate on")
     order = np.random.default_rng(seed).permutation(len(people)); held = order[:max(1, len(people) // 5)]
-    training = pair_slices([p for i, p in enumerate(people) if i not in held])
-    run = train_harmonizer(folder, training, pair_slices([people[i] for i in held], training.quantiles), preset=preset, **options)
-    model = run.model
-    fit_tones(model, [p for i, p in enumerate(people) if i not in held][:10])
+    others = [p for i, p in enumerate(people) if i not in held]
+    training = pair_slices(others); watching = pair_slices([people[i] for i in held], training.quantiles)
+    since, reserve, runs = clock.minutes, .1 if config.draft else 0., {}
+    for k, to in enumerate(ways):
+        until = since + (limit - since) * ((k + 1) / len(ways) - reserve) if limit else None
+        ends = dict(max_minutes=until, steps=None if steps is None else steps // len(ways) + (steps % len(ways) > k))
+        where, stage = (folder, "harmonizer") if to is None else (folder/f"to-{to}", f"to {to}")
+        runs[stage] = run = go_on(train_harmonizer(where, training, watching, preset=config, to=to, clock=clock, stage=stage, **ends, **options))
+        if config.draft: _tones_in_time(run.model, others, clock, limit)
+        best = [r.best for r in runs.values()]
+        row = dict(kind="harmonizer", what=f"harmonizer between {marks[0]} and {marks[1]} of {Path(root).name}", preset=preset,
+            command=f"train_on_folder({str(root)!r}, {str(folder)!r}, {marks!r}, {preset!r})", seed=seed, device=str(options.get("device")),
+            data=f"{len(people)} people, validated on {', '.join(people[i].id for i in held)}", minutes=round(clock.minutes, 1),
+            steps=sum(r.step for r in runs.values()), metric=dict(name="validation loss", value=float(np.mean(best))))
+        row = save_pretrained(harmonizer_name(to), run.model, asdict(config), row, folder=folder)
+    loss_curve({k: r.history for k, r in runs.items()}, folder/"curve.png")
+    return row
+
+def _tones_in_time(model, people, clock, limit): # of as many people as there is time for, ten at most
+    since = clock.minutes; fit_tones(model, people[:1]); each = clock.minutes - since
+    most = min(10, len(people), int((limit - clock.minutes) / each) if limit else 10)
+    if most > 1: fit_tones(model, people[:most])
     model.tones[2:] = model.tones[:2]
     with torch.no_grad(): model.net.label.weight[2:] = model.net.label.weight[:2] # this cohort is of one kind: the label's second bit says nothing
-    row = dict(kind="harmonizer", what=f"harmonizer between {marks[0]} and {marks[1]} of {Path(root).name}", preset=preset, command=f"train_on_folder({str(root)!r}, {str(folder)!r}, {marks!r}, {preset!r})", seed=seed,
-        data=f"{len(people)} people, validated on {', '.join(people[i].id for i in held)}", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=dict(name="validation loss", value=run.best if run.best is not None else float("nan")))
-    if run.best is None: row["metric"] = dict(name="steps without validation", value=run.step)
-    return save_pretrained(HARMONIZER, model, asdict(model.config), row, folder=Path(folder))

@@ -68,9 +68,9 @@ class Match(Loop):
 
     def step_once(self):
         "One turn of every player."
-        c, values, lr = self.config, {}, self.rate
+        c, values, self.lr = self.config, {}, self.rate
         for o in self.adams.values():
-            for g in o.param_groups: g["lr"] = lr
+            for g in o.param_groups: g["lr"] = self.lr
         rng = torch.Generator().manual_seed(seed_at(c.seed, self.step, 0, 3))
         batch = [b.to(self.device) if isinstance(b, Tensor) else b for b in batch_at(self.data, self.step, c.batch_size, c.seed)]
         turns = self.game.turns(batch, rng)
