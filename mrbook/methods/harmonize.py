@@ -304,17 +304,21 @@ def pair_validation(
     batch_size:int=32,
     draft_only:bool=False, # the draft's error alone
     to:str|None=None, # one direction; None: both
+    most:int|None=None, # slices that are looked at, evenly spread; None: all
 ): # function model -> mean squared error of the prediction
     "The training loss on fixed noise and fixed steps."
-    g = torch.Generator().manual_seed(0); n = len(stripped)
+    rows = stripped.rows; n = min(most or len(rows), len(rows)); g = torch.Generator().manual_seed(0)
+    if n < len(rows): rows = rows[torch.linspace(0, len(rows) - 1, n).round().long()]
     noise, t = torch.randn(n, *stripped.scans.shape[2:], generator=g), torch.arange(n) * 1000 // n
     def value(model):
         total, d = [], model.device
         for way in range(2) if to is None else (harmonize_label(to),):
             for i in range(0, n, batch_size):
-                part = slice(i, i + batch_size); rows, move = stripped.rows[part], lambda x: to_network(x.float()).to(d)
-                y = torch.full((len(rows),), way, device=d)
-                total.append(model.loss(move(stripped.scans[1 - way, rows]), move(stripped.scans[way, rows]), y, move(stripped.beside(way, 1 - way, rows, model.config.context)), **(dict(draft_only=True) if draft_only else dict(t=t[part].to(d), noise=noise[part].to(d)))))
+                part = slice(i, i + batch_size); k, move = rows[part], lambda x: to_network(x.float()).to(d)
+                y, context = torch.full((len(k),), way, device=d), model.config.context
+                seen = move(stripped.scans[1 - way, k]), move(stripped.scans[way, k]), y, move(stripped.beside(way, 1 - way, k, context))
+                fixed = dict(draft_only=True) if draft_only else dict(t=t[part].to(d), noise=noise[part].to(d))
+                total.append(model.loss(*seen, **fixed))
         return float(torch.stack(total).mean())
     return value
 
@@ -329,6 +333,7 @@ def train_harmonizer(
     start:Harmonizer|None=None, # whose weights to begin with; None: none
     draft_only:bool=False, # the draft alone learns
     changes:dict|None=None, # fields of the preset that differ: turn, bias, mirror, balance, ...
+    watched:int|None=None, # slices that the validation looks at; None: all
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
 ): # the `Run`; its model carries the averaged weights
     "Train a harmonizer; resumes from the checkpoint in `folder`."
@@ -342,7 +347,7 @@ def train_harmonizer(
     if start is not None: model.load_state_dict(start.state_dict())
     if config.table: model.quantiles.copy_(torch.cat([stripped.quantiles, (heads or stripped).quantiles]))
     loss = lambda model, batch, generator: model.loss(*batch, generator=generator, draft_only=draft_only)
-    batches, watch = pair_batches(stripped, heads, config, size, to), pair_validation(validation, draft_only=draft_only, to=to)
+    batches, watch = pair_batches(stripped, heads, config, size, to), pair_validation(validation, draft_only=draft_only, to=to, most=watched)
     return train(model, loss, batches, folder, watch, **defaults | options)
 
 # %% ../../nbs/methods/50_harmonize.ipynb #2274ec4c
@@ -553,7 +558,7 @@ def train_on_folder(
         until = since + (limit - since) * ((k + 1) / len(ways) - reserve) if limit else None
         ends = dict(max_minutes=until, steps=None if steps is None else steps // len(ways) + (steps % len(ways) > k))
         where, stage = (folder, "harmonizer") if to is None else (folder/f"to-{to}", f"to {to}")
-        runs[stage] = run = go_on(train_harmonizer(where, training, watching, preset=config, to=to, clock=clock, stage=stage, **ends, **options))
+        runs[stage] = run = go_on(train_harmonizer(where, training, watching, preset=config, to=to, watched=48, clock=clock, stage=stage, **ends, **options))
         if config.draft: _tones_in_time(run.model, others, clock, limit)
         best = [r.best for r in runs.values()]
         row = dict(kind="harmonizer", what=f"harmonizer between {marks[0]} and {marks[1]} of {Path(root).name}", preset=preset,
