@@ -295,9 +295,12 @@ class Progress:
         self.stage, self.total, self.lines, self.every, self.told = stage, total, shown and not bar, every, time.monotonic()
         self.bar = tqdm(total=total, initial=done, disable=not bar, desc=stage, unit="step")
 
+    @property
+    def due(self): return self.lines and time.monotonic() - self.told >= self.every # a line is
+
     def __call__(self, done:int, text:str=""): # steps done; what else to say
         if not self.bar.disable: self.bar.set_postfix_str(text, refresh=False); self.bar.update(done - self.bar.n)
-        elif self.lines and time.monotonic() - self.told >= self.every:
+        elif self.due:
             self.told = time.monotonic()
             print(f"{self.stage}: step {done}{f' of {self.total}' if self.total else ''}{', ' * bool(text)}{text}", file=sys.stderr, flush=True)
 
@@ -422,11 +425,12 @@ def validate_now(
     return scores
 
 # %% ../nbs/training.ipynb #c4e1f005
-def _line(loop, log): # a line of the log
+def _means(loop): # of the losses since the last line of the log
     kept = loop.losses(); names = list(dict.fromkeys(k for d in kept for k in d))
-    means = {k: float(np.mean([d[k] for d in kept if k in d])) for k in names}
-    log(step=loop.step, **means, lr=loop.rate if loop.lr is None else loop.lr, minutes=round(loop.spent, 3))
-    return f"loss {sum(means.values()):.4g}"
+    return {k: float(np.mean([d[k] for d in kept if k in d])) for k in names}
+
+def _line(loop, log): # a line of the log
+    log(step=loop.step, **_means(loop), lr=loop.rate if loop.lr is None else loop.lr, minutes=round(loop.spent, 3))
 
 def run_loop(
     loop:Loop, # fresh
@@ -452,10 +456,11 @@ def _steps(loop, validate, log, interrupts, show):
     c, said = loop.config, ""
     while not (stopped := loop.over(bool(interrupts.heard), validate is not None)):
         loop.pending.append(loop.step_once())
-        if loop.step % c.log_every == 0: said = _line(loop, log); loop.pending = []
+        if not said or show.due or loop.step % c.log_every == 0: said = f"loss {sum(_means(loop).values()):.4g}"
+        if loop.step % c.log_every == 0: _line(loop, log); loop.pending = []
         if validate and loop.step % c.validate_every == 0 and loop.step != c.steps: log(step=loop.step, **validate_now(loop, validate))
         if 60 * (loop.spent - loop.saved) >= c.checkpoint_seconds: save_checkpoint(loop)
-        show(loop.step, ", ".join([said] * bool(said) + [left_text(loop.left())] * math.isfinite(loop.left())))
+        show(loop.step, ", ".join([said] + [left_text(loop.left())] * math.isfinite(loop.left())))
     if stopped == "interrupted": return stopped
     if loop.pending: _line(loop, log) # they stay in the checkpoint, for a run that goes on
     if validate and loop.seen != loop.step: log(step=loop.step, **validate_now(loop, validate))

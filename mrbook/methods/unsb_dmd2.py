@@ -725,6 +725,7 @@ def train_unsb(
     begun = (Path(folder)/"checkpoint.safetensors").exists() and options.get("resume", True) # it holds teacher and critic
     if config.dmd and config.teacher_steps and teacher is not None and not begun:
         teacher, critic = _lessons(folder, teacher, start, target, config, options, clock)
+    elif begun: teacher = copy.deepcopy(teacher) # the checkpoint's weights go into it
     game = start_game(lambda: UNSBGame(config, teacher, critic), options.get("seed", 0))
     game.refiner.table = table
     if limit and config.finish: options = options | dict(max_minutes=limit - .05 * max(0., limit - clock.minutes))
