@@ -361,8 +361,8 @@ class Loop:
         if heard: return "interrupted"
         if c.patience and self.bad >= c.patience: return "patience"
         if c.steps and self.step >= c.steps: return "steps"
-        if not c.max_minutes or not self.step: return None
-        last = (.05 * (c.max_minutes - self.begun) if self.look is None else self.look) if validates and self.seen != self.step else 0.
+        if not c.max_minutes or not self.step: return None # one step at least
+        last = (.05 * (c.max_minutes - self.begun) if self.look is None else self.look) if validates else 0.
         return "minutes" if self.spent + last >= c.max_minutes else None
 
     def losses(self)->list: # of dicts, since the last line of the log
@@ -383,7 +383,7 @@ def save_checkpoint(loop:Loop):
     if not loop.main: return
     parts, groups = dict(model=loop.whole().state_dict(), ema=loop.ema.shadow if loop.ema else {}), {}
     for k, o in loop.optimizers().items(): parts[f"adam-{k}"], groups[k] = flatten_optimizer(o)
-    counters = {k: getattr(loop, k) for k in ("step", "begun", "spent", "best", "bad", "seen")} | dict(ema=loop.ema.count if loop.ema else 0)
+    counters = {k: getattr(loop, k) for k in ("step", "begun", "spent", "best", "bad", "seen", "look")} | dict(ema=loop.ema.count if loop.ema else 0)
     save_tensors(loop.checkpoint, {f"{part}.{k}": v for part, d in parts.items() for k, v in d.items()},
         dict(counters=counters, groups=groups, config=asdict(loop.config), facts=loop.facts, waiting=waiting))
 
@@ -399,7 +399,7 @@ def resume(loop:Loop):
     part = lambda name: {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
     loop.whole().load_state_dict(part("model"))
     for k, o in loop.optimizers().items(): restore_optimizer(o, part(f"adam-{k}"), state["groups"][k])
-    for k in ("step", "begun", "best", "bad", "seen"): setattr(loop, k, c[k])
+    for k in ("step", "begun", "best", "bad", "seen", "look"): setattr(loop, k, c[k])
     loop.pending = state["waiting"]; loop.clock.went_on(c["spent"]); loop.spent = loop.saved = loop.clock.minutes
     if loop.ema: loop.ema.count, kept = c["ema"], part("ema") or loop.answer.state_dict()
     if loop.ema: loop.ema.shadow = {k: v.to(loop.ema.shadow[k].device) for k, v in kept.items()}
@@ -458,7 +458,8 @@ def _steps(loop, validate, log, interrupts, show):
         loop.pending.append(loop.step_once())
         if not said or show.due or loop.step % c.log_every == 0: said = f"loss {sum(_means(loop).values()):.4g}"
         if loop.step % c.log_every == 0: _line(loop, log); loop.pending = []
-        if validate and loop.step % c.validate_every == 0 and loop.step != c.steps: log(step=loop.step, **validate_now(loop, validate))
+        early = c.max_minutes and loop.look is None and loop.progress > .25 # a first one tells how much time the last one needs
+        if validate and (early or loop.step % c.validate_every == 0) and loop.step != c.steps: log(step=loop.step, **validate_now(loop, validate))
         if 60 * (loop.spent - loop.saved) >= c.checkpoint_seconds: save_checkpoint(loop)
         show(loop.step, ", ".join([said] + [left_text(loop.left())] * math.isfinite(loop.left())))
     if stopped == "interrupted": return stopped

@@ -553,25 +553,28 @@ def train_on_folder(
     order = np.random.default_rng(seed).permutation(len(people)); held = order[:max(1, len(people) // 5)]
     others = [p for i, p in enumerate(people) if i not in held]
     training = pair_slices(others); watching = pair_slices([people[i] for i in held], training.quantiles)
-    since, reserve, runs = clock.minutes, .1 if config.draft else 0., {}
+    since, runs = clock.minutes, {}; last = min(.2 * max(0., limit - since), 2.) if limit and config.draft else 0. # minutes for the tones
     for k, to in enumerate(ways):
-        until = since + (limit - since) * ((k + 1) / len(ways) - reserve) if limit else None
+        until = since + (limit - since) * (k + 1) / len(ways) - last if limit else None
         ends = dict(max_minutes=until, steps=None if steps is None else steps // len(ways) + (steps % len(ways) > k))
         where, stage = (folder, "harmonizer") if to is None else (folder/f"to-{to}", f"to {to}")
-        runs[stage] = run = go_on(train_harmonizer(where, training, watching, preset=config, to=to, watched=48, clock=clock, stage=stage, **ends, **options))
-        if config.draft: _tones_in_time(run.model, others, clock, limit)
-        best = [r.best for r in runs.values()]
+        runs[stage] = run = train_harmonizer(where, training, watching, preset=config, to=to, clock=clock, stage=stage,
+                                             watched=24, **ends, **options)
+        if k + 1 < len(ways): go_on(run)
+        if config.draft: _tones_in_time(run.model, others, clock, clock.minutes + last if limit else None)
+        best = [r.best for r in runs.values() if r.best is not None]
+        metric = dict(name="validation loss", value=float(np.mean(best))) if best else dict(name="steps without validation", value=run.step)
         row = dict(kind="harmonizer", what=f"harmonizer between {marks[0]} and {marks[1]} of {Path(root).name}", preset=preset,
             command=f"train_on_folder({str(root)!r}, {str(folder)!r}, {marks!r}, {preset!r})", seed=seed, device=str(options.get("device")),
             data=f"{len(people)} people, validated on {', '.join(people[i].id for i in held)}", minutes=round(clock.minutes, 1),
-            steps=sum(r.step for r in runs.values()), metric=dict(name="validation loss", value=float(np.mean(best))))
+            steps=sum(r.step for r in runs.values()), metric=metric)
         row = save_pretrained(harmonizer_name(to), run.model, asdict(config), row, folder=folder)
     loss_curve({k: r.history for k, r in runs.items()}, folder/"curve.png")
     return row
 
-def _tones_in_time(model, people, clock, limit): # of as many people as there is time for, ten at most
+def _tones_in_time(model, people, clock, until): # of as many people as there is time for, ten at most
     since = clock.minutes; fit_tones(model, people[:1]); each = clock.minutes - since
-    most = min(10, len(people), int((limit - clock.minutes) / each) if limit else 10)
+    most = min(10, len(people), int((until - clock.minutes) / each) if until else 10)
     if most > 1: fit_tones(model, people[:most])
     model.tones[2:] = model.tones[:2]
     with torch.no_grad(): model.net.label.weight[2:] = model.net.label.weight[:2] # this cohort is of one kind: the label's second bit says nothing

@@ -730,7 +730,8 @@ def train_unsb(
     game.refiner.table = table
     if limit and config.finish: options = options | dict(max_minutes=limit - .05 * max(0., limit - clock.minutes))
     run = play(game, UnpairedBatches(start, target, config, size), folder, watch, clock=clock, **dict(stage="bridge") | defaults | options)
-    return finish_tones(run, source, target, clock=clock, until=limit, progress=options.get("progress", True))
+    until = clock.minutes + .05 * limit if limit else None # also where a finished run is asked again
+    return finish_tones(run, source, target, clock=clock, until=until, progress=options.get("progress", True))
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #61126157
 FRAME = 96, 80 # rows and columns at 2 mm: room for a brain
