@@ -340,8 +340,8 @@ class Loop:
     @property
     def progress(self):
         "Share of this stage that is done: by steps or by minutes, whichever is more."
-        c = self.config; minutes = max(c.max_minutes - self.begun, 1e-9) if c.max_minutes else None
-        return max(self.step / c.steps if c.steps else 0., (self.spent - self.begun) / minutes if minutes else 0.)
+        c = self.config; minutes = c.max_minutes - self.begun if c.max_minutes else 0.
+        return max(self.step / c.steps if c.steps else 0., (self.spent - self.begun) / minutes if minutes > 0 else 0.)
 
     @property
     def rate(self):

@@ -73,7 +73,7 @@ HARMONIZE_PRESETS = dict(
     tiny=HarmonizeConfig(UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2, in_channels=6, classes=4, group=-1, middle_attention=False), UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2, in_channels=4, classes=4, group=-1, middle_attention=False)),
     small=HarmonizeConfig(),
     paper=HarmonizeConfig(UNetConfig(channels=128, mults=(1, 1, 1, 1), blocks=2, in_channels=2, learn_variance=True, group=0), None, "linear", 1000, "eps", 0., False, 0, 0., 0., "none", 1.,
-                          recipe=Recipe(lr=1e-4, ema=.9999)),
+                          recipe=Recipe(4, 1e-4, warmup=0, decay="none", clip=0., ema=.9999)),
 )
 
 # %% ../../nbs/methods/50_harmonize.ipynb #6c1d124b
