@@ -6,8 +6,8 @@
 __all__ = ['DECAYS', 'OutOfSpace', 'write_atomic', 'save_tensors', 'load_tensors', 'KeptRun', 'read_log', 'kept_run',
            'flatten_optimizer', 'restore_optimizer', 'seed_at', 'epoch_order', 'batch_at', 'learning_rate', 'Recipe',
            'settle_recipe', 'TrainConfig', 'Run', 'Interrupts', 'Log', 'Clock', 'first_stage', 'go_on', 'Progress',
-           'left_text', 'Loop', 'save_checkpoint', 'resume', 'validate_now', 'run_loop', 'Objective', 'agree',
-           'Trainer', 'train', 'loss_curve']
+           'left_text', 'Loop', 'losses_of', 'save_checkpoint', 'resume', 'validate_now', 'run_loop', 'Objective',
+           'agree', 'Trainer', 'train', 'loss_curve']
 
 # %% ../nbs/training.ipynb #6aa8ffbf
 import json, math, os, signal, sys, threading, time
@@ -365,21 +365,22 @@ class Loop:
         last = (.05 * (c.max_minutes - self.begun) if self.look is None else self.look) if validates else 0.
         return "minutes" if self.spent + last >= c.max_minutes else None
 
-    def losses(self)->list: # of dicts, since the last line of the log
-        "The losses as numbers, read from the device at once; refuses what is not finite."
-        waiting = [(d, k) for d in self.pending for k, v in d.items() if isinstance(v, Tensor)]
-        numbers = torch.stack([d[k] for d, k in waiting]).tolist() if waiting else []
-        for (d, k), v in zip(waiting, numbers): d[k] = v
-        for i, d in enumerate(self.pending):
-            wrong = {k: v for k, v in d.items() if not math.isfinite(v)}
-            if wrong: raise FloatingPointError(f"a loss is not finite at step {self.step - len(self.pending) + i}: {wrong} (learning rate {self.rate:.2g}, "
-                f"precision {self.config.precision}): lower lr, or use precision 'no'; " + ("the checkpoint is intact" if self.checkpoint.exists() else "nothing was saved yet"))
-        return self.pending
+# %% ../nbs/training.ipynb #c4e1f007
+def losses_of(loop:Loop)->list: # of dicts, since the last line of the log
+    "The losses as numbers, read from the device at once; refuses what is not finite."
+    waiting = [(d, k) for d in loop.pending for k, v in d.items() if isinstance(v, Tensor)]
+    numbers = torch.stack([d[k] for d, k in waiting]).tolist() if waiting else []
+    for (d, k), v in zip(waiting, numbers): d[k] = v
+    for i, d in enumerate(loop.pending):
+        wrong = {k: v for k, v in d.items() if not math.isfinite(v)}
+        if wrong: raise FloatingPointError(f"a loss is not finite at step {loop.step - len(loop.pending) + i}: {wrong} (learning rate {loop.rate:.2g}, "
+            f"precision {loop.config.precision}): lower lr, or use precision 'no'; " + ("the checkpoint is intact" if loop.checkpoint.exists() else "nothing was saved yet"))
+    return loop.pending
 
 # %% ../nbs/training.ipynb #c4e1f003
 def save_checkpoint(loop:Loop):
     "Write the whole state of a run to one file, from the main process."
-    loop.saved, waiting = loop.spent, loop.losses()
+    loop.saved, waiting = loop.spent, losses_of(loop)
     if not loop.main: return
     parts, groups = dict(model=loop.whole().state_dict(), ema=loop.ema.shadow if loop.ema else {}), {}
     for k, o in loop.optimizers().items(): parts[f"adam-{k}"], groups[k] = flatten_optimizer(o)
@@ -410,7 +411,7 @@ def validate_now(
     validate, # function model -> float, or {'validation': float, ...}; lower is better
 )->dict: # 'validation', and what else it says
     "Value of the averaged weights; the best are kept as model.safetensors."
-    loop.losses(); start, model = loop.clock.minutes, loop.answer
+    losses_of(loop); start, model = loop.clock.minutes, loop.answer
     own = {k: v.detach().clone() for k, v in model.state_dict().items()}
     if loop.ema: loop.ema.copy_to(model)
     model.eval()
@@ -426,7 +427,7 @@ def validate_now(
 
 # %% ../nbs/training.ipynb #c4e1f005
 def _means(loop): # of the losses since the last line of the log
-    kept = loop.losses(); names = list(dict.fromkeys(k for d in kept for k in d))
+    kept = losses_of(loop); names = list(dict.fromkeys(k for d in kept for k in d))
     return {k: float(np.mean([d[k] for d in kept if k in d])) for k in names}
 
 def _line(loop, log): # a line of the log
