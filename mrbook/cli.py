@@ -216,13 +216,13 @@ def _print_version(value:bool):
 def _options(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")]=False): pass
 
 # %% ../nbs/cli.ipynb #d403e8d8
-TRAIN_PRESETS = ("tiny", "small")
+TRAIN_PRESETS = ("tiny", "small", "paper")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT and its .json if they exist.")]
-TrainOut = Annotated[Path, typer.Option("-o", "--output", help="Checkpoints, log and the finished weights.", show_default=False)]
-TrainPreset = Annotated[str, typer.Option(metavar="tiny|small", help="Size of the network.", autocompletion=complete(TRAIN_PRESETS))]
-Minutes = Annotated[float | None, typer.Option(help="Stop after so many minutes.", show_default=False)]
-Steps = Annotated[int | None, typer.Option(help="Stop after so many steps.", show_default=False)]
+TrainOut = Annotated[Path, typer.Option("-o", "--output", help="Checkpoints, log, the finished weights, and the losses as curve.png. Run again, it goes on.", show_default=False)]
+TrainPreset = Annotated[str, typer.Option(metavar="tiny|small|paper", help="Networks and how they learn; [bold]paper[/bold] is large: for a GPU.", autocompletion=complete(TRAIN_PRESETS))]
+Minutes = Annotated[float | None, typer.Option(help="Minutes for the whole run, all stages and earlier sessions included.", show_default=False)]
+Steps = Annotated[int | None, typer.Option(help="Steps for the whole run, all stages included.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
 Brain = Annotated[str, typer.Option("--brain", metavar="MASK|auto|stripped", help="The brain: a mask of 0 and 1 (NIfTI), [bold]auto[/bold]: look, or [bold]stripped[/bold]: all that is not the constant background.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at a time; fewer need less memory.")]
@@ -535,7 +535,7 @@ def _train_options(preset, minutes, steps, seed, device):
     for name, value in (("--minutes", minutes), ("--steps", steps)):
         if value is not None and value <= 0: raise ValueError(f"{name} must be positive: {value}")
     set_threads()
-    return dict(max_minutes=minutes, steps=steps, seed=seed, device=resolve_device(device), progress=sys.stderr.isatty())
+    return dict(max_minutes=minutes, steps=steps, seed=seed, device=resolve_device(device))
 
 def _trained(row, folder): print(f"{folder} ({row['steps']} steps, {row['minutes']:g} minutes; {row['metric']['name']} {row['metric']['value']:.4g})")
 
@@ -592,7 +592,8 @@ def train_unsb(
     output: TrainOut,
     contrast: Annotated[str, typer.Option(help="What the scans show.", metavar="t1w|t2w", autocompletion=complete(CONTRASTS))]="t1w",
     preset: TrainPreset="small",
-    teacher_steps: Annotated[int|None, typer.Option(help="Batches that DMD2's teacher learns of the 3 T slices first, and its critic of the source's, half a second each on a core; without it: 400.", metavar="N", min=0, show_default=False)]=None,
+    brain: Annotated[str, typer.Option(metavar="auto|stripped|FOLDER", help="What is brain: [bold]auto[/bold] takes the mask beside a scan, or sees that it is stripped; [bold]stripped[/bold]: all are; FOLDER: masks that are named like the scans.")]="auto",
+    teacher_steps: Annotated[int|None, typer.Option(help="Batches that DMD2's teacher learns of the 3 T slices first, and its critic of the source's; without it: 400, at most 15 % of all steps each.", metavar="N", min=0, show_default=False)]=None,
     minutes: Minutes=None,
     steps: Steps=None,
     seed: Seed=0,
@@ -605,9 +606,10 @@ def train_unsb(
     _choose(contrast, CONTRASTS, "contrast")
     for path in (source, target):
         if not path.is_dir(): raise ValueError(f"there is no folder {path}")
+    if brain not in ("auto", "stripped") and not Path(brain).is_dir(): raise ValueError(f"--brain: there is no folder {brain}; it is auto, stripped or a folder of masks")
     options = _train_options(preset, minutes, steps, seed, device)
     from mrbook.methods.unsb_own import train_on_folders
-    _trained(train_on_folders(source, target, output, contrast, preset, teacher_steps=teacher_steps, **options), output)
+    _trained(train_on_folders(source, target, output, contrast, preset, teacher_steps=teacher_steps, brain=brain, **options), output)
 
 # %% ../nbs/cli.ipynb #6e24b511
 @train_app.command("ot")

@@ -16,7 +16,7 @@ def data(step, generator):
     return batch_at((x, x.square()), step, 8, 3)
 def loss(model, batch, generator):
     return (model(batch[0] + .1 * torch.randn(batch[0].shape, generator=generator)) - batch[1]).square().mean()
-run = train(model, loss, data, folder, steps=80, lr=1e-2, ema=.9, log_every=1, checkpoint_every=7, device="cpu", progress=False)
+run = train(model, loss, data, folder, steps=80, lr=1e-2, ema=.9, log_every=1, checkpoint_seconds=.1, device="cpu", progress=False)
 print(run.stopped, run.step)
 '''
 

@@ -66,7 +66,7 @@ def _fgsb(job, target):
         return source.float(), targets[0].float(), ill.float()
     data, held = pairs("train", job.count(5000), 0), pairs("val", job.count(96), 900_000)
     config = FGSBConfig.preset("small", nce=0., identity=0.)
-    return train_fgsb(job.folder, data, held, config, batch_size=16, device=job.device, seed=job.seed, max_minutes=job.left, decay="linear", validate_every=250, checkpoint_every=500), config
+    return train_fgsb(job.folder, data, held, config, batch_size=16, device=job.device, seed=job.seed, max_minutes=job.left, decay="linear", validate_every=250), config
 
 def _prior(job):
     from mrbook.generative.diffusion import Diffusion, Schedule
@@ -89,7 +89,7 @@ def _prior(job):
     model = Diffusion(UNet(config), Schedule("cosine"), "v", "bf16")
     loss = lambda m, batch, generator: m.loss(*batch, generator=generator)
     return train(model, loss, prior_batches(images, labels, 48), job.folder, prior_validation(*held), device=job.device, seed=job.seed, max_minutes=job.left, lr=8e-4, warmup=200, decay="cosine", ema=.999, precision="no", weight_decay=.01,
-        checkpoint_every=500, validate_every=500), config
+        validate_every=500), config
 
 def soop_slices(
     most:int=700, # the sharpest
@@ -156,7 +156,7 @@ def _unsb(job, weighting):
     changes = dict(teacher_steps=10) if job.share < .1 else {}
     config = UNSBConfig.preset("small", label=prior_label(weighting, False), **(FOUND_FOR[weighting] | changes))
     config = replace(config, net=replace(config.net, channels=32), judge=replace(config.judge))
-    run = train_unsb(job.folder, low, high, (held["low"], held["high"]), config, load_prior(job.device)[0], batch_size=4, device=job.device, seed=job.seed, max_minutes=max(.02, job.left - .5 * job.share), validate_every=100, checkpoint_every=250, keep="last", progress=False)
+    run = train_unsb(job.folder, low, high, (held["low"], held["high"]), config, load_prior(job.device)[0], batch_size=4, device=job.device, seed=job.seed, max_minutes=max(.02, job.left - .5 * job.share), validate_every=100, keep="last", progress=False)
     return run, config
 
 def _brain_mask(job):
@@ -179,7 +179,7 @@ def _brain_mask(job):
     def loss(model, batch, generator):
         with torch.autocast(torch.device(job.device).type, torch.bfloat16): return mask_loss(model(batch[0]), batch[1])
     torch.manual_seed(job.seed)
-    return train(BrainMaskNet(config), loss, data, job.folder, watch, device=job.device, seed=job.seed, max_minutes=job.left, lr=2e-3, warmup=50, decay="cosine", ema=.998, precision="no", weight_decay=.001, checkpoint_every=250, validate_every=100), config
+    return train(BrainMaskNet(config), loss, data, job.folder, watch, device=job.device, seed=job.seed, max_minutes=job.left, lr=2e-3, warmup=50, decay="cosine", ema=.998, precision="no", weight_decay=.001, validate_every=100), config
 
 def _ot(job):
     from mrbook.methods.ot_recon import OTReconConfig, train_alignment, train_ot

@@ -106,7 +106,7 @@ def train_prior(
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
 ): # the `Run`; its model carries the averaged weights
     "Train the prior; resumes from the checkpoint in `folder`."
-    defaults = dict(lr=5e-4, warmup=200, ema=0.999, precision="bf16", weight_decay=0.01, checkpoint_every=250, validate_every=500)
+    defaults = dict(lr=5e-4, warmup=200, ema=0.999, precision="bf16", weight_decay=0.01, validate_every=500)
     torch.manual_seed(options.get("seed", 0))
     loss = lambda model, batch, generator: model.loss(*batch, generator=generator)
     return train(build_prior(preset), loss, prior_batches(*data, batch_size), folder, prior_validation(*validation), **(defaults | options))

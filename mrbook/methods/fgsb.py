@@ -23,13 +23,13 @@ from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import fast_precision, to_image, to_network
 from .files import contrast_name, run_file
-from .match import Game, play, start_game, watch_pairs
+from .match import PAPER, Game, game_recipe, play, start_game, watch_pairs
 from .translator import BothSides, Translator, Window, follow
 from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import percentile_window
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator, SelfSupervisedDiscriminator, self_supervised_loss
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator
-from ..training import Run
+from ..training import Recipe, Run, settle_recipe
 
 # %% ../../nbs/methods/30_fgsb.ipynb #86f1673e
 ANCHORS = ("source", "target", "self")
@@ -60,8 +60,10 @@ class FGSBConfig:
     weighted_nce: float = 1. # weight of eq. (14), where there is a lesion map
     spread: str = "mask" # eq. (13) is a mean over: mask (the map's pixels) or image (all pixels)
     patches: int = 256 # locations per map in PatchNCE
+    recipe: Recipe|None = None # how it learns; None: ours, by the width of the generator
 
     def __post_init__(self):
+        settle_recipe(self, game_recipe(self.net.channels))
         for name, known in dict(anchor=ANCHORS, prior=PRIORS, game=GAMES, spread=("mask", "image")).items():
             if getattr(self, name) not in known: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
         if self.identity_every < 1 or self.walk_from < 0: raise ValueError(f"identity_every={self.identity_every}, walk_from={self.walk_from}: at least 1 and 0")
@@ -84,7 +86,8 @@ class FGSBConfig:
 FGSB_PRESETS = dict(
     tiny=FGSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1), patches=64),
     small=FGSBConfig(),
-    paper=FGSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), beside=False, nce=1., information=1., identity=1., identity_every=1, walk_from=0),
+    paper=FGSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), beside=False, nce=1., information=1., identity=1., identity_every=1,
+                     walk_from=0, recipe=PAPER),
 )
 
 # %% ../../nbs/methods/30_fgsb.ipynb #de15bcb6
@@ -279,29 +282,28 @@ def train_paired(
     folder, # checkpoint, weights and log
     data:tuple, # source, target and perhaps lesions, (N, 1, H, W) in [0, 1], of the training subjects
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
-    paper:bool=False, # the paper's batch of 1, float32, no average
-    batch_size:int|None=None, # None: 1 for the paper, else 4
+    batch_size:int|None=None, # None: the recipe's
     multiple:int=1, # sides are padded to this
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run:
     "Train a game on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
-    size = batch_size or (1 if paper else 4)
-    defaults = dict(ema=0.) if paper else dict(lr=2e-3 * (16 / config.net.channels)**.5, decay="none", clip=1., ema=.998, precision=fast_precision(options.get("device") or "cpu"))
+    defaults = asdict(config.recipe); size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 200 * math.ceil(len(data[0]) / size)
-    return play(start_game(lambda: game(config), options.get("seed", 0)), fgsb_batches(data, size, multiple), folder, slice_scores(validation), **(defaults | options | dict(batch_size=size)))
+    begun = start_game(lambda: game(config), options.get("seed", 0))
+    return play(begun, fgsb_batches(data, size, multiple), folder, slice_scores(validation), **defaults | options)
 
 def train_fgsb(
     folder, # checkpoint, weights and log
     data:tuple, # source, target and perhaps lesions, (N, 1, H, W) in [0, 1], of the training subjects
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     preset:str|FGSBConfig="small",
-    batch_size:int|None=None, # None: 1 for 'paper', else 4
+    batch_size:int|None=None, # None: the recipe's, 1 for 'paper', else 4
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `Refiner`
     "Train FGSB on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs, as the paper for few subjects."
     config = FGSBConfig.preset(preset) if isinstance(preset, str) else preset
     if config.prior == "mask" and (len(data) < 3 or not (data[2] > 0.5).any()): raise ValueError("prior 'mask' needs lesion masks, and the data have none: give them as the third tensor, or use prior 'threshold' or 'none'")
-    return train_paired(FGSBGame, config, folder, data, validation, preset == "paper", batch_size, config.net.multiple, **options)
+    return train_paired(FGSBGame, config, folder, data, validation, batch_size, config.net.multiple, **options)
 
 # %% ../../nbs/methods/30_fgsb.ipynb #c7c6b1a7
 FGSB_WINDOW = Window(low=1., high=99.5, floor=.111) # as T1w brains at 3 T have it after the window of training, see `fgsb_slices`

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from ..generative.adversarial import discriminator_loss, generator_loss
 from ..generative.diffusion import to_image, to_network
 from .fgsb import train_paired
-from .match import Game
+from .match import PAPER, Game, game_recipe
 from .translator import Translator
 from ..nets.discriminators import DiscriminatorConfig, PatchDiscriminator
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator, initialise
 from ..nets.unet import UNet, UNetConfig
-from ..training import Run
+from ..training import Recipe, Run, settle_recipe
 
 # %% ../../nbs/methods/31_fgsb_baselines.ipynb #f6bc5b60
 class PlainBlock(nn.Module):
@@ -57,6 +57,9 @@ class Pix2pixConfig:
     game: str = "lsgan" # adversarial loss: lsgan, hinge or bce (as published)
     reconstruction: float = 100. # weight of the absolute error
     adversarial: float = 1. # weight of the adversarial loss
+    recipe: Recipe|None = None # how it learns; None: ours, by the width of the generator
+
+    def __post_init__(self): settle_recipe(self, game_recipe(self.net.channels))
 
     @classmethod
     def preset(cls, name, **changes):
@@ -67,6 +70,9 @@ class Pix2pixConfig:
 class L1Config:
     "A U-Net; `preset` gives the named ones."
     net: UNetConfig = UNetConfig(channels=48, mults=(1, 2, 2), blocks=1, middle_attention=False, patch=2)
+    recipe: Recipe|None = None # how it learns; None: ours, by the width of the network
+
+    def __post_init__(self): settle_recipe(self, game_recipe(self.net.channels, betas=(.9, .999)))
 
     @classmethod
     def preset(cls, name, **changes):
@@ -80,12 +86,13 @@ def _named(presets, name):
 PIX2PIX_PRESETS = dict(
     tiny=Pix2pixConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1)),
     small=Pix2pixConfig(),
-    paper=Pix2pixConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper", source_channels=1)),
+    paper=Pix2pixConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper", source_channels=1), recipe=PAPER),
 )
 L1_PRESETS = dict(
     tiny=L1Config(UNetConfig(channels=16, mults=(1, 2), blocks=1, middle_attention=False, patch=2)),
     small=L1Config(),
-    paper=L1Config(UNetConfig(channels=64, mults=(1, 2, 4), blocks=2, middle_attention=False)),
+    paper=L1Config(UNetConfig(channels=64, mults=(1, 2, 4), blocks=2, middle_attention=False),
+                   replace(PAPER, betas=(.9, .999), clip=1.)),
 )
 
 # %% ../../nbs/methods/31_fgsb_baselines.ipynb #21fd224b
@@ -138,24 +145,24 @@ def train_pix2pix(
     data:tuple, # source and target (N, 1, H, W) in [0, 1] of the training subjects; lesions are not looked at
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     preset:str|Pix2pixConfig="small",
-    batch_size:int|None=None, # None: 1 for 'paper', else 4
+    batch_size:int|None=None, # None: the recipe's, 1 for 'paper', else 4
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `Single`
     "Train pix2pix on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     config = Pix2pixConfig.preset(preset) if isinstance(preset, str) else preset
-    return train_paired(Pix2pixGame, config, folder, data, validation, preset == "paper", batch_size, config.net.multiple, **options)
+    return train_paired(Pix2pixGame, config, folder, data, validation, batch_size, config.net.multiple, **options)
 
 def train_l1(
     folder, # checkpoint, weights and log
     data:tuple, # source and target (N, 1, H, W) in [0, 1] of the training subjects; lesions are not looked at
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     preset:str|L1Config="small",
-    batch_size:int|None=None, # None: 1 for 'paper', else 4
+    batch_size:int|None=None, # None: the recipe's, 1 for 'paper', else 4
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `Single`
     "Train a U-Net on the absolute error; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
     config = L1Config.preset(preset) if isinstance(preset, str) else preset
-    return train_paired(L1Game, config, folder, data, validation, preset == "paper", batch_size, **(dict(betas=(0.9, 0.999), clip=1.) | options))
+    return train_paired(L1Game, config, folder, data, validation, batch_size, **options)
 
 # %% ../../nbs/methods/31_fgsb_baselines.ipynb #7e321aed
 class SingleTranslator(Translator):

@@ -94,7 +94,7 @@ def train_plan(
 )->Run:
     "Train one network of a study; resumes."
     config, fit, _ = METHODS[plan.method]; slices = partial(run_slices, plan.task, **(data or {}))
-    return fit(Path(folder)/plan.name, slices(plan.subjects), slices(validation, "val") if plan.keep == "best" else None, plan.config, **(dict(seed=plan.seed, steps=plan.steps, clip=plan.clip, device="cpu", validate_every=200, checkpoint_every=200) | options))
+    return fit(Path(folder)/plan.name, slices(plan.subjects), slices(validation, "val") if plan.keep == "best" else None, plan.config, **(dict(seed=plan.seed, steps=plan.steps, clip=plan.clip, device="cpu", validate_every=200) | options))
 
 def ship_plans(
     weights:str, # name of the file, of `STUDY_PLANS`

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from ..evaluate.metrics import ssim
 from .match import Game
 from .reconstructor import Reconstructor
-from .ot_recon import ScanConfig, check_masks, magnitude, parse_config, reconstruct_slices, reconstruction_error, train_recon
+from .ot_recon import OT_PAPER, OT_RECIPE, ScanConfig, check_masks, magnitude, parse_config, reconstruct_slices, reconstruction_error, train_recon
 from ..mri.kspace import fft2c, rss
 from ..mri.sampling import Encoding, estimate_sensitivities, undersample
 from ..nets.discriminators import limit
 from ..nets.registration import Critic, CriticConfig, RegistrationConfig, RegistrationNet, local_correlation, warp
 from ..nets.unet import mirror
 from ..nets.varnet import Reconstruction, VarNet, VarNetConfig
-from ..training import Run
+from ..training import Recipe, Run, settle_recipe
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #c9439c31
 class ZeroFilling(Reconstructor):
@@ -80,14 +80,15 @@ class VarNetRunConfig:
     rate: float|tuple = .25 # share of k-space that is measured; several: all of them
     mask_seed: int|None = None # one mask for all; None: one of 64, drawn for every image
     scan: ScanConfig = ScanConfig() # what it trains on
+    recipe: Recipe|None = None # how it learns; None: ours
 
-    def __post_init__(self): check_masks(self)
+    def __post_init__(self): check_masks(self); settle_recipe(self, OT_RECIPE)
 
     @classmethod
     def preset(cls, name, aux=0, **changes):
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`; aux=1: beside the T1w."
-        net, seed = VarNetConfig.preset(name, hard=name != "paper", aux=aux), 0 if name == "paper" else None
-        return cls(**(dict(net=net, mask_seed=seed) | changes))
+        of_paper = dict(mask_seed=0, recipe=OT_PAPER) if name == "paper" else {}
+        return cls(**dict(net=VarNetConfig.preset(name, hard=not of_paper, aux=aux)) | of_paper | changes)
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #a5243309
 class Answer(NamedTuple):
@@ -132,12 +133,12 @@ def train_varnet(
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     preset:str|VarNetRunConfig="small",
     aux:int=0, # 1: beside the T1w as it lies; of no effect where a config is given
-    batch_size:int=4,
+    batch_size:int|None=None, # None: the recipe's
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `PlainNet`
     "Train a VarNet; resumes from the checkpoint in `folder`. Without an end: 100 epochs."
     config = VarNetRunConfig.preset(preset, aux) if isinstance(preset, str) else preset
-    return train_recon(VarNetGame, config, folder, data, validation, preset == "paper", batch_size, **options)
+    return train_recon(VarNetGame, config, folder, data, validation, batch_size, **options)
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #5b45d074
 class NetworkReconstructor(Reconstructor):
@@ -213,8 +214,9 @@ class SANConfig:
     rate: float|tuple = .25 # share of k-space that is measured; several: all of them
     mask_seed: int|None = None # one mask for all; None: one of 64, drawn for every image
     scan: ScanConfig = ScanConfig() # what it trains on
+    recipe: Recipe|None = None # how it learns; None: ours
 
-    def __post_init__(self): check_masks(self)
+    def __post_init__(self): check_masks(self); settle_recipe(self, OT_RECIPE)
 
     @classmethod
     def preset(cls, name, **changes):
@@ -226,7 +228,8 @@ class SANConfig:
 SAN_PRESETS = dict(
     tiny=SANConfig(VarNetConfig.preset("tiny", hard=True, aux=1), RegistrationConfig.preset("tiny"), (16, 32, 64), CriticConfig.preset("tiny")),
     small=SANConfig(),
-    paper=SANConfig(VarNetConfig.preset("paper", cascades=8, aux=1), RegistrationConfig.preset("paper"), (64, 128, 256, 512, 512), CriticConfig.preset("paper"), mask_seed=0),
+    paper=SANConfig(VarNetConfig.preset("paper", cascades=8, aux=1), RegistrationConfig.preset("paper"), (64, 128, 256, 512, 512), CriticConfig.preset("paper"), mask_seed=0,
+                    recipe=OT_PAPER),
 )
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #c99084d7
@@ -287,12 +290,12 @@ def train_san(
     data, # T1w and T2w (N, 1, h, w) in [0, 1], aligned; or a function (step, rng) -> batch
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     preset:str|SANConfig="small",
-    batch_size:int=4, # SAN's
+    batch_size:int|None=None, # None: the recipe's
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `SANNet`
     "Train SAN; resumes from the checkpoint in `folder`. Without an end: 100 epochs."
     config = SANConfig.preset(preset) if isinstance(preset, str) else preset
-    return train_recon(SANGame, config, folder, data, validation, preset == "paper", batch_size, **options)
+    return train_recon(SANGame, config, folder, data, validation, batch_size, **options)
 
 # %% ../../nbs/methods/41_ot_baselines.ipynb #96c6cfd9
 def build_plain(

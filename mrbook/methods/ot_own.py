@@ -7,7 +7,7 @@ __all__ = ['EXPECTED', 'read_scan', 'reconstruct_file', 'train_recon_on_pairs']
 
 # %% ../../nbs/methods/44_ot_own.ipynb #68c84740
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from .files import best_device, read_source, record
@@ -21,6 +21,7 @@ from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import check_output
 from ..nets.registration import folds
 from ..pretrained import save_pretrained, weights_sha256
+from ..training import Clock, first_stage, go_on, loss_curve, read_log
 
 # %% ../../nbs/methods/44_ot_own.ipynb #d3dfd88d
 EXPECTED = "the images of the k-space must be the axial slices of the T1w, lowest first, anterior at the top, the patient's left on the left, on the same grid: {n} slices of {h} rows (readout) and {w} columns (phase encoding)"
@@ -76,18 +77,27 @@ def train_recon_on_pairs(
     folder:str|Path, # checkpoints, logs and the finished weights
     preset:str="small", # tiny, small or paper
     spacing:float=2., # mm
-    align_steps:int=1500, # of the alignment network alone, first; 0: none
-    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
+    align_steps:int|None=None, # of the alignment network alone, first, 0: none; None: the preset's, at most a quarter of all
+    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
 )->dict: # row of the manifest in `folder`
-    "Check a table of pairs, train OT reconstruction on it for all patterns and rates, keep the weights."
-    rows = read_pairs(table); held, options = [r for r in rows if r.split == "val"], {k: v for k, v in options.items() if v is not None}
+    "Check a table of pairs, train OT reconstruction on it for all patterns and rates, keep the weights and curve.png."
+    clock, folder, options = Clock(), Path(folder), {k: v for k, v in options.items() if v is not None}
+    config = OTReconConfig.preset(preset, pattern="mixed", rate=(.25, .125, .0625))
+    if config.align_steps: config = replace(config, similarity=1000.)
+    first, rest = first_stage(config.align_steps, options.get("steps"), align_steps)
+    rows = read_pairs(table); held = [r for r in rows if r.split == "val"]
     unit = lambda x: x / x.max().clamp(min=1e-6) # windowed by volume before
     pool = lambda split: tuple(map(unit, task_slices(pair_cohort(rows, spacing, split))[:2]))
     data, validation = pool("train"), pool("val") if held else None
-    config = OTReconConfig.preset(preset, pattern="mixed", rate=(.25, .125, .0625), similarity=1000.)
-    before = train_alignment(Path(folder)/"align", data, validation, config, **(options | dict(steps=align_steps, max_minutes=None))).model if align_steps else None
-    run = train_ot(Path(folder)/"ot", data, validation, config, alignment=before, **options)
+    limit, before = options.get("max_minutes"), None
+    if first and not (folder/"ot/checkpoint.safetensors").exists(): # which would hold it
+        until = clock.minutes + .25 * max(0., limit - clock.minutes) if limit else None
+        own = options | dict(steps=first, max_minutes=until, clock=clock, stage="alignment")
+        before = go_on(train_alignment(folder/"align", data, validation, config, **own)).model
+    own = options | (dict(steps=rest) if rest else {}) | dict(clock=clock, stage="reconstruction")
+    run = train_ot(folder/"ot", data, validation, config, alignment=before, **own)
+    stages = dict(alignment=read_log(folder/"align"), reconstruction=run.history); loss_curve(stages, folder/"curve.png")
     metric = dict(name="validation NMSE", value=run.best) if run.best is not None else dict(name="steps, no validation subjects", value=run.step)
     row = dict(kind="ot", what=f"OT reconstruction, trained on {Path(table).name}", preset=preset, command=f"train_recon_on_pairs({str(table)!r}, {str(folder)!r}, {preset!r})", seed=options.get("seed", 0),
-        data=f"{sum(r.split == 'train' for r in rows)} training and {len(held)} validation subjects", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=metric)
-    return save_pretrained(OT_WEIGHTS[.25], run.model, asdict(config), row, folder=Path(folder))
+        data=f"{sum(r.split == 'train' for r in rows)} training and {len(held)} validation subjects", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=sum(l[-1]["step"] for l in stages.values() if l), metric=metric)
+    return save_pretrained(OT_WEIGHTS[.25], run.model, asdict(config), row, folder=folder)

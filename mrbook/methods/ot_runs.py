@@ -108,7 +108,7 @@ def train_plan(
 )->Run:
     "Train one network of a study; resumes."
     slices, where, alignment = partial(run_slices, **(data or {})), Path(folder)/plan.name, None
-    options = dict(seed=plan.seed, steps=plan.steps, device="cpu", precision="bf16", lr=2e-3, warmup=50, batch_size=4 if plan.method == "align" else 2, validate_every=200, checkpoint_every=100) | options
+    options = dict(seed=plan.seed, steps=plan.steps, device="cpu", precision="bf16", lr=2e-3, warmup=50, batch_size=4 if plan.method == "align" else 2, validate_every=200) | options
     pools, config = (slices(plan.subjects), slices(validation, "val")), plan.config
     if plan.method == "align": return train_alignment(where, *pools, config, **options)
     if plan.method == "san" or (plan.method == "ot" and config.isa):

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from ..generative.adversarial import GAMES, discriminator_loss, generator_loss, r1_penalty
 from ..generative.contrastive import PatchNCE
-from ..generative.diffusion import Diffusion, ddim_sample, fast_precision, to_image, to_network
+from ..generative.diffusion import Diffusion, ddim_sample, to_image, to_network
 from ..generative.distribution_matching import frozen
 from .dact_prior import load_prior, prior_label
 from .fgsb_baselines import PlainGenerator
 from .match import Game, play, start_game
 from .translator import Translator, follow
-from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, play_options, slowed, stack_contrasts, train_unsb
+from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, slowed, stack_contrasts, train_unsb, unsb_recipe
 from ..nets.discriminators import DiscriminatorConfig
 from ..nets.resnet_generator import GeneratorConfig
-from ..training import Run
+from ..training import Recipe, Run, settle_recipe
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #5dcf6ec4
 class Bicubic(PortableTranslator):
@@ -63,6 +63,7 @@ class CUTConfig:
     lead: int = 0 # as in `UNSBConfig`
     table: bool = False # as in `UNSBConfig`
     finish: bool = False # as in `UNSBConfig`
+    recipe: Recipe|None = None # as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -90,6 +91,7 @@ class CycleConfig:
     lead: int = 0 # as in `UNSBConfig`
     table: bool = False # as in `UNSBConfig`
     finish: bool = False # as in `UNSBConfig`
+    recipe: Recipe|None = None # as in `UNSBConfig`
 
     def __post_init__(self): _check(self)
     @classmethod
@@ -100,13 +102,14 @@ class CycleConfig:
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #586bb06f
 def _sizes(name): # generator, discriminator and channels of UNSB's preset
     c = UNSBConfig.preset(name)
-    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1, lead=c.lead, table=c.table, finish=c.finish)
+    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1, lead=c.lead, table=c.table, finish=c.finish, recipe=c.recipe)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #7e53aa3d
 def _check(c): # what both configs refuse
     if c.game not in GAMES: raise ValueError(f"no game {c.game!r}; there are {', '.join(GAMES)}")
     if c.channels not in (1, 2, 3): raise ValueError(f"channels={c.channels}: choose 1, 2 or 3")
     if getattr(c, "pool", 0) < 0: raise ValueError(f"pool={c.pool}: a number of slices, 0 for none")
+    settle_recipe(c, unsb_recipe(c.net))
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #b57ab7e7
 def _parse(cls, config): # the way back from JSON
@@ -288,20 +291,19 @@ def train_method(
     validation=None, # (source, target) pairs, or a function refiner -> {'validation': lower is better}; None: the last weights are kept
     preset="small", # tiny, small, paper, or a config of the method
     teacher:Diffusion|None=None, # for DMD2; not looked at by the others
-    batch_size:int|None=None, # None: 1 for 'paper', else 4
+    batch_size:int|None=None, # None: the recipe's, 1 for 'paper', else 4
     **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `OnePass` or a `BridgeRefiner`
     "Train a method on two heaps of slices; resumes. Without an end: 400 epochs, as CUT and UNSB."
     config = method_config(name, preset) if isinstance(preset, str) else preset
-    size = batch_size or (1 if preset == "paper" else 4)
-    defaults = play_options(config.net, preset == "paper", options.get("device"))
-    if isinstance(config, UNSBConfig): return train_unsb(folder, source, target, validation, unsb_variant(name, config), teacher, size, **(defaults | options))
+    if isinstance(config, UNSBConfig): return train_unsb(folder, source, target, validation, unsb_variant(name, config), teacher, batch_size, **options)
+    defaults = asdict(config.recipe); size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * -(-len(source) // size)
     table, start = on_table(config, source, target)
     batches = UnpairedBatches(start, target, UNSBConfig(net=config.net, judge=config.judge, channels=config.channels, asp=0., dmd=0.), size)
     watch = paired_error(*validation, config.channels) if isinstance(validation, (tuple, list)) else validation
     game = start_game(lambda: {CUTConfig: CUTGame, CycleConfig: CycleGame}[type(config)](config), options.get("seed", 0)); game.refiner.table = table
-    return finish_tones(play(game, batches, folder, watch, **(defaults | options | dict(batch_size=size))), source, target)
+    return finish_tones(play(game, batches, folder, watch, **defaults | options), source, target)
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #30cdbdf2
 class OnePassTranslator(PortableTranslator):

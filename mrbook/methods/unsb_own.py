@@ -6,6 +6,8 @@
 __all__ = ['check_fields', 'load_unsb', 'translate_file', 'scans_in', 'train_on_folders']
 
 # %% ../../nbs/methods/24_unsb_own.ipynb #621ead0c
+import json, re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from .unsb_runs import SHIPPED
 from ..mri.unpaired import Found, find_ixi, find_zenodo, heap, load_people
 from ..mri.volumes import VolumeError
 from ..pretrained import load, save_pretrained, weights_sha256
+from ..training import Clock, first_stage, loss_curve, read_log
 
 # %% ../../nbs/methods/24_unsb_own.ipynb #f751ec2b
 def check_fields(
@@ -90,23 +93,29 @@ def train_on_folders(
     preset:str="small", # tiny, small or paper
     spacing:float=2., # mm
     size:tuple=FRAME, # rows and columns of a slice
-    teacher_steps:int|None=None, # batches that DMD2's two models learn first, the teacher of target and the critic of source slices; None: the preset's (400)
-    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...
+    teacher_steps:int|None=None, # batches that DMD2's teacher learns of target slices first, and its critic of source slices; None: the preset's (400), at most 15 % of all each
+    brain:str|Path|Callable="auto", # who says what is brain: auto, stripped, a folder of masks, or a function from Volume to mask; see `mrbook.mri.unpaired.brain_of`
+    **options, # of `mrbook.training.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
 )->dict: # row of the manifest in `folder`
-    "Check two folders, train the full method on their slices, keep the weights; the teacher of DMD2 is the shipped 3 T prior, which first learns the target's slices."
+    "Check two folders, train the full method on their slices, keep the weights and curve.png; the teacher of DMD2 is the shipped 3 T prior, which first learns the target's slices."
     if weighting not in SHIPPED: raise ValueError(f"weights are kept for {' or '.join(SHIPPED)}, not for {weighting!r}")
-    if preset == "paper": raise ValueError("preset paper stacks T1w and T2w, and its teacher must be trained on both: call train_unsb(preset='paper', teacher=...) yourself")
     if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}: raise ValueError("training needs an end: give steps or max_minutes")
+    clock, folder, options = Clock(), Path(folder), {k: v for k, v in options.items() if v is not None}
+    label = prior_label(weighting, False) # the paper's three channels, from scans of one contrast: the same slice three times
+    known = dict(stack="replicated") if UNSBConfig.preset(preset).channels > 1 else FOUND_FOR[weighting]
+    config = UNSBConfig.preset(preset, **known, label=label)
+    lessons, rest = first_stage(config.teacher_steps, options.get("steps"), teacher_steps, stages=2, share=.15)
+    config, options = replace(config, teacher_steps=lessons), options | (dict(steps=rest) if rest else {})
     low, high = scans_in(source, "low", weighting), scans_in(target, "high", weighting)
     both = {f.id for f in low} & {f.id for f in high}
     if both: print(f"note: {len(both)} names are in both folders ({', '.join(sorted(both)[:4])}): if these are the same people, the two sides are not unpaired")
-    cut = lambda found, side: heap(load_people(found, spacing=spacing, register=False), side, (weighting,), size=size)
-    config = UNSBConfig.preset(preset, **FOUND_FOR[weighting], label=prior_label(weighting, False))
-    if teacher_steps is not None: config = replace(config, teacher_steps=teacher_steps)
-    sides = cut(low, "low"), cut(high, "high")
-    run = train_unsb(folder, *sides, heap_distance(*sides), config, load_prior()[0], **(dict(validate_every=100, keep="last") | {k: v for k, v in options.items() if v is not None}))
+    people = lambda found: load_people(found, spacing=spacing, register=False, brain=brain)
+    sides = [heap(people(found), side, (weighting,), size=size) for found, side in ((low, "low"), (high, "high"))]
+    watch = heap_distance(*sides, config.channels, stack=config.stack)
+    run = train_unsb(folder, *sides, watch, config, load_prior()[0], clock=clock, **dict(validate_every=100, keep="last") | options)
+    stages = {k: read_log(folder/k) for k in ("teacher", "critic")} | dict(bridge=run.history); loss_curve(stages, folder/"curve.png")
     seen = [l["validation"] for l in run.history if "validation" in l]
     last = dict(name="distance of intensities to the 3 T slices", value=seen[-1]) if seen else dict(name="steps, too few to be watched", value=run.step)
     row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {weighting}, {Path(source).name} to {Path(target).name}", preset=preset, command=f"train_on_folders({str(source)!r}, {str(target)!r}, {str(folder)!r}, {weighting!r}, {preset!r})", seed=options.get("seed", 0),
-        data=f"{len(low)} scans at 64 mT, {len(high)} at 3 T", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=last)
-    return save_pretrained(SHIPPED[weighting], run.model, asdict(config), row, folder=Path(folder))
+        data=f"{len(low)} scans at 64 mT, {len(high)} at 3 T", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=sum(l[-1]["step"] for l in stages.values() if l), metric=last)
+    return save_pretrained(SHIPPED[weighting], run.model, asdict(config), row, folder=folder)

@@ -89,7 +89,7 @@ def train_plan(
     cut = lambda part, side: run_slices(part, side, plan.weighting, people[part], **(data or {}))
     c = plan.config
     teacher = (teacher or load_prior()[0]) if getattr(c, "dmd", 0) else None
-    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, checkpoint_every=250, keep="last") | options))
+    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, keep="last") | options))
 
 # %% ../../nbs/methods/23_unsb_runs.ipynb #210a6684
 BUILD = {"CUT": build_cut, "CycleGAN": build_cyclegan} # the rest are variants of UNSB

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PAPER_SPLIT', 'WEIGHTINGS', 'SWOOP', 'FIRST', 'SITES', 'Portable', 'acquired', 'motion', 'track', 'portable_scan',
            'book_grid', 'interpolate', 'Person', 'windowed', 'phantom_person', 'unpaired_cohort', 'heights',
-           'person_slices', 'heap', 'Found', 'find_zenodo', 'find_ixi', 'brain_of', 'load_person', 'load_people']
+           'person_slices', 'heap', 'Found', 'find_zenodo', 'find_ixi', 'mask_file', 'stripped_brain', 'brain_of',
+           'load_person', 'load_people']
 
 # %% ../../nbs/mri/13_unpaired.ipynb #8e2b60bc
 import re, warnings
@@ -15,13 +16,12 @@ from pathlib import Path
 
 import numpy as np, torch
 from joblib import Parallel, delayed
+from scipy import ndimage
 from torch import Tensor
 
 from .low_field import InPlane, ThroughPlane, along, cubic_rows, nearest
-from .pairs import foreground
 from .phantom import Anatomy, _coarse_noise, axial, image, phantom, reference_signal, signal_map
 from .physics import Contrast, Sequence, rician
-from .preprocess import looks_stripped
 from .rigid import register_rigid
 from .synthesis_tasks import SIZE
 from .volumes import Volume, VolumeError, VolumeWarning, canonical, fit_size, percentile_window, read_volume, resample_like
@@ -295,18 +295,47 @@ def find_ixi(
     return _complete([Found(i, {}, paths) for i, paths in sorted(people.items())], weightings, root)
 
 # %% ../../nbs/mri/13_unpaired.ipynb #f40470d2
+def mask_file(
+    path:Path, # of a scan
+    folder:Path|None=None, # of masks, whose names begin like the scan's, or like it without its last part (_T1w); None: beside it
+)->Path|None: # None: there is none
+    "The mask of a scan: beside it a file that begins alike and says 'mask'."
+    path, stem = Path(path), Path(path).name.split(".nii")[0]
+    for name in (stem, *([stem.rpartition("_")[0]] if folder else [])):
+        for f in sorted(Path(folder or path.parent).glob("*.nii*")):
+            rest = f.name.removeprefix(name)
+            if name and rest != f.name and not rest[0].isalnum() and (folder or "mask" in rest): return f
+    return None
+
+def stripped_brain(
+    scan:Volume, # any orientation
+    largest:float=220., # cm^2 of a brain's largest section; that of a head has more
+)->np.ndarray|None: # bool, shape of the scan; None: the scan is not stripped
+    "The brain of a stripped scan, judged by what lies outside: one value from the border to the brain."
+    data, border = scan.data, np.ones(scan.shape, bool); border[1:-1, 1:-1, 1:-1] = False
+    values, count = np.unique(data[border], return_counts=True)
+    if count.max() < .5 * border.sum(): return None # noise, or anatomy up to the border
+    label, _ = ndimage.label(data == values[count.argmax()])
+    inside = ~np.isin(label, np.setdiff1d(label[border], 0)) # what is dark within the brain is not reached from the border
+    parts, n = ndimage.label(inside)
+    mask = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if n else inside
+    size = np.array(scan.spacing); voxels = [mask.sum(tuple(b for b in range(3) if b != a)).max() for a in range(3)]
+    return mask if max(v * size.prod() / size[a] for a, v in enumerate(voxels)) < 100 * largest else None
+
 def brain_of(
-    path:Path, # of the scan; a file beside it that begins alike and says 'mask' is taken
+    path:Path, # of the scan
     scan:Volume, # as read, any orientation
-    brain:Callable|None=None, # your function from Volume to mask; None: see the sentence above
+    brain:Callable|str|Path="auto", # auto: a mask beside it, or it is stripped; stripped: it is; a folder of masks, see `mask_file`; or a function from Volume to mask
 )->np.ndarray: # bool, shape of the scan
     "Which voxels are brain; refuses a scan of which nobody says so."
-    stem = path.name.split(".nii")[0]
-    beside = sorted(f for f in path.parent.glob(f"{stem}*mask*.nii*"))
-    if brain is not None: mask = np.asarray(brain(scan), bool)
-    elif beside: mask = resample_like(read_volume(beside[0]), scan, 0).data > 0.5
-    elif looks_stripped(scan): mask = foreground(scan)
-    else: raise VolumeError(f"{path.name} is not skull-stripped and no {stem}_mask.nii.gz lies beside it: strip it first (HD-BET and SynthStrip write such masks), or pass brain=, a function from Volume to mask")
+    stem, folder = path.name.split(".nii")[0], None if callable(brain) or brain in ("auto", "stripped", None) else Path(brain)
+    found = None if callable(brain) or brain == "stripped" else mask_file(path, folder)
+    if folder and not found: raise VolumeError(f"{folder} holds no mask for {path.name}: its name must begin with {stem}")
+    if callable(brain): mask = np.asarray(brain(scan), bool)
+    elif found: mask = resample_like(read_volume(found), scan, 0).data > 0.5
+    else: mask = stripped_brain(scan, np.inf if brain == "stripped" else 220.)
+    if mask is None: raise VolumeError(f"{path.name} is not skull-stripped, and no {stem}_mask.nii.gz lies beside it: strip it first (HD-BET and SynthStrip "
+        "write such masks), or say what is brain: --brain FOLDER with masks, in Python brain=, a folder or a function from Volume to mask")
     if mask.shape != scan.shape: raise VolumeError(f"the mask of {path.name} has shape {mask.shape}, the scan {scan.shape}")
     ml = mask.sum() * np.prod(scan.spacing) / 1000
     if not 300 < ml < 2500: raise VolumeError(f"the mask of {path.name} holds {ml:.0f} ml, which is no brain: check it, and whether the scan is stripped")
@@ -328,7 +357,7 @@ def _read_side(paths, brain, register): # scans in the world of the T1w, its mas
 # %% ../../nbs/mri/13_unpaired.ipynb #5a46abd4
 def load_person(
     found:Found, # from `find_zenodo` or `find_ixi`
-    brain:Callable|None=None, # Volume -> mask, see `brain_of`
+    brain:Callable|str|Path="auto", # see `brain_of`
     reference:Volume|None=None, # T1w of another person at 64 mT, on the book's grid: 3 T scans of people without 64 mT are registered to it
     spacing:float=2., # mm
     register:bool=True, # False: trust the affines
