@@ -23,6 +23,7 @@ from .translator import Translator, pictures, write_result
 from ..mri.low_field import Identity, InPlane
 from ..mri.physics import rician
 from ..mri.preprocess import has_head
+from ..mri.found import list_scans, one_each
 from ..mri.volumes import Volume, VolumeError, canonical, check_output, check_resolution, percentile_window, read_volume, resample, voxel_sizes, write_volume
 
 # %% ../../nbs/methods/11_dact.ipynb #7082f36b
@@ -411,14 +412,18 @@ def cohort_slices(
     return torch.cat([nn.functional.pad(x, ((w - x.shape[-1]) // 2, (w - x.shape[-1] + 1) // 2, (h - x.shape[-2]) // 2, (h - x.shape[-2] + 1) // 2)) for x in found])[:most]
 
 def cohort_files(
-    places:list, # NIfTI files, or folders of them
-)->list[Path]: # sorted within a folder
+    places:list, # NIfTI files, or folders of them in any layout that `list_scans` reads
+    contrast:str|None=None, # 't1w' or 't2w': files of a folder whose names state another are left out
+)->list[Path]: # in order within a folder, one of each person
     "The scans of a cohort; a place that holds none is refused."
     out = []
-    for place in map(Path, places):
-        if not place.exists(): raise VolumeError(f"{place} does not exist")
-        here = sorted(p for p in place.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if place.is_dir() else [place]
-        if not here: raise VolumeError(f"{place} holds no .nii or .nii.gz file: a cohort is high-field scans of one contrast")
+    for place in (Path(p).expanduser() for p in places):
+        if not place.exists(): raise VolumeError(f"{place} does not exist: check the path")
+        files = one_each(list_scans(place, contrast)) if place.is_dir() else []
+        kinds = sorted({f.contrast for f in files} - {""})
+        if len(kinds) > 1: raise VolumeError(f"{place} holds scans of {' and '.join(kinds)}: a cohort is of one contrast, so give a folder of one, or its files")
+        here = [f.path for f in files] if place.is_dir() else [place]
+        if not here: raise VolumeError(f"{place} holds no .nii or .nii.gz file{f' of {contrast}' if contrast else ''}: a cohort is high-field scans of one contrast")
         out += here
     return out
 
@@ -440,7 +445,7 @@ def enhance_file(
     config = DACTConfig(variant=variant, steps=steps)
     volume, target = read_volume(source), check_output(target)
     head = has_head(volume) if head is None else head
-    files, digest = cohort_files(cohort), lambda p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
+    files, digest = cohort_files(cohort, contrast), lambda p: hashlib.sha256(Path(p).read_bytes()).hexdigest()
     if files and variant == "instance": raise ValueError("variant 'instance' uses no cohort: take 'mix' or 'anchored', or give none")
     mine, others = digest(source), {str(p): digest(p) for p in files}
     if mine in others.values(): raise VolumeError(f"{source} is in its own cohort: give high-field scans of other people")
