@@ -113,3 +113,13 @@ def test_a_fork_is_not_read_as_mask(tmp_path):
     scan = Volume(ball * 100. + 5, np.diag([4., 4, 4, 1])); write_volume(scan, tmp_path / "p1.nii.gz")
     write_volume(scan.replace(data=ball), tmp_path / "p1_mask.nii.gz"); (tmp_path / "._p1_mask.nii.gz").write_bytes(bytes(100))
     assert np.array_equal(brain_of(tmp_path / "p1.nii.gz", scan), ball)
+
+@pytest.mark.parametrize("files, people", [
+    ("BraTS_001/BraTS_001_t1n.nii.gz BraTS_001/BraTS_001_t2f.nii.gz BraTS_001/BraTS_001_seg.nii.gz", [("BraTS_001", "t1w"), ("BraTS_001", "flair")]),
+    ("P18/T1/P18_T1_FLAIR.nii.gz P18/T1/P18_T1_T1.nii.gz P18/T1/P18_T1_MASK.nii.gz", [("P18/T1", "flair"), ("P18/T1", "t1w")]),
+    ("patient03/study1_T1W.nii.gz patient03/study2_T1W.nii.gz patient03/gt.nii.gz patient03/brain_mask.nii.gz", [("patient03", "t1w")] * 2),
+    ("a/T1_N4_regtoFLAIR_brain_N4.nii.gz a/FLAIR_N4_regtoFLAIR_brain_N4.nii.gz a/GOLD_STANDARD_N4.nii.gz", [("a", "flair"), ("a", "t1w")]),
+    ("visit1_t1.nii.gz visit2_t1.nii.gz", [("visit1_t1", "t1w"), ("visit2_t1", "t1w")]),
+    ("p1_t1_bet.nii.gz p1_t1_bet_mask.nii.gz P2_MPRAGE.NII", [("p1", "t1w"), ("p2", "t1w")])])
+def test_names_of_public_cohorts(tmp_path, files, people):
+    assert [(f.subject, f.contrast) for f in list_scans(tree(tmp_path, files))] == people

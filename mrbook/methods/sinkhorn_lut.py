@@ -83,7 +83,9 @@ def soft_histogram(
     if not (x.isfinite().all() and w.isfinite().all() and (w >= 0).all()): raise ValueError("intensities must be finite and weights finite and >= 0: found NaN, infinite or negative values")
     count = _SoftCount.apply(x, w.to(_real(x)), bins, bandwidth, low, high)
     total = count.sum(-1, keepdim=True)
-    if not (total > 0).all(): raise ValueError(f"no pixel to count lies between {low:g} and {high:g}: rescale the image to that range (see percentile_window), or give a mask that covers tissue")
+    if not (total > 0).all():
+        why = f"no pixel lies between {low:g} and {high:g}" if (w.sum(-1) > 0).all() else "all its weights are zero"
+        raise ValueError(f"a slice has nothing to count, {why}: scale the image to {low:g} to {high:g} and give a mask that covers tissue")
     return (count / total).to(x.dtype if x.is_floating_point() else torch.float32)
 
 # %% ../../nbs/methods/10_sinkhorn_lut.ipynb #639e9f4d

@@ -29,10 +29,11 @@ def stem(
     return _ENDING.sub("", Path(path).name)
 
 # %% ../../nbs/mri/14_found.ipynb #f94de9be
-_CONTRASTS = dict(t1ce="t1ce t1post t1c t1gd t1wks t1wce t1km", t2s="t2s t2star t2starw", flair="flair", pd="pd pdw",
-    t1w="t1 t1w t1wi mprage mp2rage spgr bravo", t2w="t2 t2w t2wi")
+_CONTRASTS = dict(t1ce="t1ce t1post t1c t1gd t1wks t1wce t1km", t2s="t2s t2star t2starw", flair="flair t2f", pd="pd pdw",
+    t1w="t1 t1w t1n t1wi mprage mp2rage spgr bravo", t2w="t2 t2w t2wi")
 CONTRAST_WORDS = {word: kind for kind, words in _CONTRASTS.items() for word in words.split()}
 _MASKS = set("label labels seg dseg probseg aseg segmentation lesion lesions wmh roi gt pve gold".split())
+_MASK_END = re.compile(r"(masks?|segmentation|labels?)$") # brainmask, exampleBrainSegmentation
 _OTHER = set("bold sbref dwi epi magnitude magnitude1 magnitude2 phasediff phase1 phase2 fieldmap asl m0scan pet localizer localiser "
     "scout angio swi t1map t2map r1map r2map t2starmap b0map b1map".split())
 _FIELD = re.compile(r"(?<![a-z0-9.])(\d+(?:[.p]\d+)?) ?(m?)t(?![a-z0-9])", re.I)
@@ -51,15 +52,16 @@ def is_mask(
 )->bool: # by the name alone
     "A name of a mask, label map or lesion map, not of a scan."
     own, words = _words(path)
-    return "label" in own or own.get("desc", "").endswith("mask") or any(w in _MASKS or re.search(r"masks?$", w) for w in words)
+    return "label" in own or own.get("desc", "").endswith("mask") or any(w in _MASKS or _MASK_END.search(w) for w in words)
 
 def contrast_of(
     path:str|Path, # need not exist
 )->str: # 't1w', 't2w', 'flair', 'pd', 't2s', 't1ce' or ''
-    "Contrast that a name states: the last word of a BIDS name, the first of another."
+    "Contrast that a name states: its last word (P1_T1_FLAIR), else the first that is one (FLAIR_to_T1, T1_brain_T2grid)."
     own, words = _words(path)
     found = [CONTRAST_WORDS[w] for w in words if w in CONTRAST_WORDS]
-    kind = (found[-1] if own else found[0]) if found else ""
+    last = own or words[-1:] and words[-1] in CONTRAST_WORDS and not {"to", "in", "on", "reg", "space"} & set(words[-2:])
+    kind = (found[-1] if last else found[0]) if found else ""
     return "t1ce" if kind == "t1w" and "ce" in own else kind
 
 def field_of(
@@ -99,7 +101,7 @@ def _walk(root): # NIfTI files below a folder, links followed once, hidden folde
 def _key(name): # what remains of a name without contrast, field, brain, mask, session and run
     own, words = _words(name)
     if "sub" in own: return "sub-" + own["sub"]
-    drop = lambda w: w in CONTRAST_WORDS or w in _MASKS or re.fullmatch(r"brain|stripped|bet|n4|[a-z]*masks?|masked|run\d*|ses\d*|\d+(p\d+)?m?t", w)
+    drop = lambda w: w in CONTRAST_WORDS or w in _MASKS or re.fullmatch(r"brain|(skull)?stripped|skull|bet|n4|[a-z]*masks?|masked|(run|ses|session|study|visit|tp|timepoint)\d*|\d+(p\d+)?m?t", w)
     return "_".join(w for w in re.split(r"[_ ]+", _FIELD.sub("", stem(name).lower().replace("_", " ")).replace("-", " ")) if w and not drop(w))
 
 def _subject(path, root, alone): # alone: the scans of the folder are of one person
@@ -112,7 +114,7 @@ def _subject(path, root, alone): # alone: the scans of the folder are of one per
 
 def _scan_file(path, root, alone):
     own, words = _words(path); rest = path.relative_to(root)
-    stripped = bool({"brain", "stripped", "masked", "bet"} & {*words, own.get("desc", "")})
+    stripped = bool({"brain", "stripped", "skullstripped", "masked", "bet"} & {*words, own.get("desc", "")})
     number = lambda k: _natural(own.get(k, ""))
     order = ("highres" not in path.name.lower(), number("ses"), number("run"), not stripped, _natural(str(rest)))
     return ScanFile(path, _subject(path, root, alone), contrast_of(path), field_of(Path(root.name) / rest), stripped, order)
@@ -120,8 +122,7 @@ def _scan_file(path, root, alone):
 # %% ../../nbs/mri/14_found.ipynb #a8c7519f
 def _files(root, masks): # NIfTI files of one kind; links to nothing are told
     root = Path(root).expanduser()
-    if not root.exists(): raise VolumeError(f"{root} does not exist: give a folder of NIfTI files")
-    if not root.is_dir(): raise VolumeError(f"{root} is not a folder: give the folder that holds the scans")
+    if not root.is_dir(): raise VolumeError(f"{root} is not a folder{'' if root.exists() else ', it does not exist'}: give the folder that holds the scans")
     found = [p for p in _walk(root) if is_mask(p) == masks and not _OTHER & set(_words(p)[1])]
     lost = [p for p in found if not p.exists()]
     if lost:
@@ -167,7 +168,7 @@ def mask_beside(
     def fits(p):
         own, words = _words(p)
         if p == path or not any(re.search(r"masks?$", w) for w in [*words, own.get("desc", "")]) or own.get("label", "brain") != "brain": return False
-        if {"lesion", "lesions", "wmh", "roi"} & {*words, own.get("desc", "")}: return False
+        if re.search(r"lesion|wmh|roi(?![a-z])|tumou?r|tissue", " ".join([*words, own.get("desc", "")])): return False
         if stem(p).startswith(stem(path)) and not stem(p)[len(stem(path)):len(stem(path)) + 1].isalnum(): return True
         same = _key(p) == _key(path) or not _key(p) and len(people) == 1
         agree = all(_words(path)[0].get(k, v) == v for k, v in ours(own).items())
