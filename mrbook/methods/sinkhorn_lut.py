@@ -95,7 +95,7 @@ def _checked(hist, name):
     h = h.to(_real(h))
     if not h.isfinite().all(): raise ValueError(f"the {name} histogram holds NaN or infinite values")
     if (h < 0).any(): raise ValueError(f"the {name} histogram holds negative values: a histogram counts mass, it cannot")
-    if not (h.sum(-1) > 0).all(): raise ValueError(f"the {name} histogram holds no pixel: give a slice and a mask that show tissue")
+    if not (h.sum(-1) > 0).all(): raise ValueError(f"the {name} histogram is empty, no pixel was counted: give a slice and a mask that show tissue")
     return h
 
 # %% ../../nbs/methods/10_sinkhorn_lut.ipynb #d0203d68
