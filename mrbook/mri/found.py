@@ -20,7 +20,8 @@ def is_nifti(
 )->bool: # by the name alone
     "A name ends in .nii or .nii.gz and belongs to no hidden or half-written file."
     name = Path(path).name
-    return bool(_ENDING.search(name)) and name[0] != "." and not re.search(r"\.(part|partial|tmp|crdownload)\.nii", name, re.I)
+    half = re.search(r"\.(part|partial|tmp|crdownload)\.nii", name, re.I)
+    return bool(_ENDING.search(name)) and name[0] != "." and not half
 
 def stem(
     path:str|Path,
@@ -34,8 +35,8 @@ _CONTRASTS = dict(t1ce="t1ce t1post t1c t1gd t1wks t1wce t1km", t2s="t2s t2star 
 CONTRAST_WORDS = {word: kind for kind, words in _CONTRASTS.items() for word in words.split()}
 _MASKS = set("label labels seg dseg probseg aseg segmentation lesion lesions wmh roi gt pve gold".split())
 _MASK_END = re.compile(r"(masks?|segmentation|labels?)$") # brainmask, exampleBrainSegmentation
-_OTHER = set("bold sbref dwi epi magnitude magnitude1 magnitude2 phasediff phase1 phase2 fieldmap asl m0scan pet localizer localiser "
-    "scout angio swi t1map t2map r1map r2map t2starmap b0map b1map".split())
+_OTHER = set("bold sbref dwi epi magnitude magnitude1 magnitude2 phasediff phase1 phase2 fieldmap asl m0scan pet "
+    "localizer localiser scout angio swi t1map t2map r1map r2map t2starmap b0map b1map".split())
 _FIELD = re.compile(r"(?<![a-z0-9.])(\d+(?:[.p]\d+)?) ?(m?)t(?![a-z0-9])", re.I)
 _ENTITY = re.compile(r"([a-z]+)-([^_]+)", re.I)
 
@@ -52,15 +53,16 @@ def is_mask(
 )->bool: # by the name alone
     "A name of a mask, label map or lesion map, not of a scan."
     own, words = _words(path)
-    return "label" in own or own.get("desc", "").endswith("mask") or any(w in _MASKS or _MASK_END.search(w) for w in words)
+    if "label" in own or own.get("desc", "").endswith("mask"): return True
+    return any(w in _MASKS or _MASK_END.search(w) for w in words)
 
 def contrast_of(
     path:str|Path, # need not exist
 )->str: # 't1w', 't2w', 'flair', 'pd', 't2s', 't1ce' or ''
-    "Contrast that a name states: its last word (P1_T1_FLAIR), else the first that is one (FLAIR_to_T1, T1_brain_T2grid)."
+    "Contrast that a name states: its last word (P1_T1_FLAIR), else the first that is one (FLAIR_to_T1)."
     own, words = _words(path)
     found = [CONTRAST_WORDS[w] for w in words if w in CONTRAST_WORDS]
-    last = own or words[-1:] and words[-1] in CONTRAST_WORDS and not {"to", "in", "on", "reg", "space"} & set(words[-2:])
+    last = own or words and words[-1] in CONTRAST_WORDS and not {"to", "in", "on", "reg", "space"} & set(words[-2:])
     kind = (found[-1] if last else found[0]) if found else ""
     return "t1ce" if kind == "t1w" and "ce" in own else kind
 
@@ -95,14 +97,19 @@ def _walk(root): # NIfTI files below a folder, links followed once, hidden folde
         seen.add(real)
         keep = lambda f: f[0] != "." and f.lower() not in _NOBODY and (here != root or not bids or f.startswith("sub-"))
         folders[:] = sorted(filter(keep, folders), key=_natural)
-        yield from (here / f for f in sorted(files, key=_natural) if is_nifti(f) and (here != root or not bids or f.lower().startswith("sub-")))
+        wanted = [f for f in files if is_nifti(f) and (here != root or not bids or f.lower().startswith("sub-"))]
+        yield from (here / f for f in sorted(wanted, key=_natural))
 
 # %% ../../nbs/mri/14_found.ipynb #d1c8876e
+_NO_NAME = re.compile(r"brain|(skull)?stripped|skull|bet|n4|[a-z]*masks?|masked|"
+    r"(run|ses|session|study|visit|tp|timepoint)\d*|\d+(p\d+)?m?t")
+
 def _key(name): # what remains of a name without contrast, field, brain, mask, session and run
     own, words = _words(name)
     if "sub" in own: return "sub-" + own["sub"]
-    drop = lambda w: w in CONTRAST_WORDS or w in _MASKS or re.fullmatch(r"brain|(skull)?stripped|skull|bet|n4|[a-z]*masks?|masked|(run|ses|session|study|visit|tp|timepoint)\d*|\d+(p\d+)?m?t", w)
-    return "_".join(w for w in re.split(r"[_ ]+", _FIELD.sub("", stem(name).lower().replace("_", " ")).replace("-", " ")) if w and not drop(w))
+    drop = lambda w: w in CONTRAST_WORDS or w in _MASKS or _NO_NAME.fullmatch(w)
+    rest = _FIELD.sub("", stem(name).lower().replace("_", " ")).replace("-", " ")
+    return "_".join(w for w in rest.split() if not drop(w))
 
 def _subject(path, root, alone): # alone: the scans of the folder are of one person
     parts = path.relative_to(root).parts
@@ -117,16 +124,20 @@ def _scan_file(path, root, alone):
     stripped = bool({"brain", "stripped", "skullstripped", "masked", "bet"} & {*words, own.get("desc", "")})
     number = lambda k: _natural(own.get(k, ""))
     order = ("highres" not in path.name.lower(), number("ses"), number("run"), not stripped, _natural(str(rest)))
-    return ScanFile(path, _subject(path, root, alone), contrast_of(path), field_of(Path(root.name) / rest), stripped, order)
+    field = field_of(Path(root.name) / rest)
+    return ScanFile(path, _subject(path, root, alone), contrast_of(path), field, stripped, order)
 
 # %% ../../nbs/mri/14_found.ipynb #a8c7519f
 def _files(root, masks): # NIfTI files of one kind; links to nothing are told
     root = Path(root).expanduser()
-    if not root.is_dir(): raise VolumeError(f"{root} is not a folder{'' if root.exists() else ', it does not exist'}: give the folder that holds the scans")
+    if not root.is_dir():
+        lost = "" if root.exists() else ", it does not exist"
+        raise VolumeError(f"{root} is not a folder{lost}: give the folder that holds the scans")
     found = [p for p in _walk(root) if is_mask(p) == masks and not _OTHER & set(_words(p)[1])]
     lost = [p for p in found if not p.exists()]
     if lost:
-        text = f"{len(lost)} of {len(found)} files of {root} are links to files that are not there ({lost[0].name}): fetch them, for example with datalad get"
+        text = (f"{len(lost)} of {len(found)} files of {root} are links to files that are not there ({lost[0].name}): "
+            "fetch them, for example with datalad get")
         if len(lost) == len(found): raise VolumeError(text)
         warnings.warn(text, VolumeWarning, stacklevel=4)
     return root, [p for p in found if p.is_file()]
@@ -141,8 +152,8 @@ def list_scans(
     keys = {}
     for p in paths: keys.setdefault(p.parent, set()).add(_key(p.name))
     found = [_scan_file(p, root, len(keys[p.parent]) == 1) for p in paths]
-    stated = [s for s in found if s.contrast]
-    if contrast: found = [s for s in found if s.contrast == contrast or not s.contrast and s.subject not in {t.subject for t in stated}]
+    stated = {s.subject for s in found if s.contrast}
+    if contrast: found = [s for s in found if s.contrast == contrast or not s.contrast and s.subject not in stated]
     return sorted(found, key=lambda s: (_natural(s.subject), s.order))
 
 def one_each(
@@ -154,7 +165,8 @@ def one_each(
         if kept.setdefault((s.subject, s.contrast), s) is not s: more.append((s, kept[s.subject, s.contrast]))
     if more:
         says = "; ".join(f"{k.path.name}, not {s.path.name}" for s, k in more[:4]) + (" ..." if len(more) > 4 else "")
-        warnings.warn(f"{len(more)} further scans of the same people are not used, the first session and run is: {says}", VolumeWarning, stacklevel=3)
+        text = f"{len(more)} further scans of the same people are not used, the first session and run is: {says}"
+        warnings.warn(text, VolumeWarning, stacklevel=3)
     return list(kept.values())
 
 # %% ../../nbs/mri/14_found.ipynb #56e60b9f
@@ -167,11 +179,13 @@ def mask_beside(
     ours = lambda own: {k: own[k] for k in ("ses", "run") if k in own}
     def fits(p):
         own, words = _words(p)
-        if p == path or not any(re.search(r"masks?$", w) for w in [*words, own.get("desc", "")]) or own.get("label", "brain") != "brain": return False
-        if re.search(r"lesion|wmh|roi(?![a-z])|tumou?r|tissue", " ".join([*words, own.get("desc", "")])): return False
-        if stem(p).startswith(stem(path)) and not stem(p)[len(stem(path)):len(stem(path)) + 1].isalnum(): return True
+        said = [*words, own.get("desc", "")]
+        if p == path or not any(re.search(r"masks?$", w) for w in said) or own.get("label", "brain") != "brain": return False
+        if re.search(r"lesion|wmh|roi(?![a-z])|tumou?r|tissue", " ".join(said)): return False
+        if re.match(re.escape(stem(path)) + r"(?![^\W_])", stem(p)): return True
         same = _key(p) == _key(path) or not _key(p) and len(people) == 1
         agree = all(_words(path)[0].get(k, v) == v for k, v in ours(own).items())
-        return same and agree and contrast_of(p) in ("", contrast_of(path)) and field_of(p.name) in (None, field_of(path.name))
+        agree = agree and field_of(p.name) in (None, field_of(path.name))
+        return same and agree and contrast_of(p) in ("", contrast_of(path))
     found = [p for p in files if fits(p)]
     return min(found, key=lambda p: (not stem(p).startswith(stem(path)), p.name), default=None)

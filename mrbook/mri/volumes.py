@@ -377,9 +377,12 @@ def looks_like_labels(
     kinds, count = np.unique(x, return_counts=True); common = count.argmax()
     if len(kinds) <= 12: return True
     if len(kinds) > 512: return bool(common == 0 and count[-1] > 0.5 * (x.size - count[0]))
-    pairs = [(a[b != kinds[common]], b[b != kinds[common]]) for k in range(3) for a, b in [(x.swapaxes(0, k)[1:], x.swapaxes(0, k)[:-1])]]
-    a, b = (np.concatenate(side) for side in zip(*pairs)); both = a != kinds[common]
-    return bool(both.any() and (a == b)[both].mean() > 0.6)
+    same = []
+    for y in (x.swapaxes(0, k) for k in range(3)):
+        a, b = y[1:], y[:-1]
+        same.append((a == b)[(a != kinds[common]) & (b != kinds[common])])
+    same = np.concatenate(same)
+    return bool(same.size and same.mean() > 0.6)
 
 # %% ../../nbs/mri/02_volumes.ipynb #320cac37
 @dataclass(frozen=True)
