@@ -421,9 +421,13 @@ def cohort_files(
         if not place.exists(): raise VolumeError(f"{place} does not exist: check the path")
         files = one_each(list_scans(place, contrast)) if place.is_dir() else []
         kinds = sorted({f.contrast for f in files} - {""})
-        if len(kinds) > 1: raise VolumeError(f"{place} holds scans of {' and '.join(kinds)}: a cohort is of one contrast, so give a folder of one, or its files")
+        if len(kinds) > 1:
+            which = f"{place} holds scans of {' and '.join(kinds)}"
+            raise VolumeError(f"{which}: a cohort is of one contrast, so give a folder of one, or its files")
         here = [f.path for f in files] if place.is_dir() else [place]
-        if not here: raise VolumeError(f"{place} holds no .nii or .nii.gz file{f' of {contrast}' if contrast else ''}: a cohort is high-field scans of one contrast")
+        if not here:
+            of = f" of {contrast}" if contrast else ""
+            raise VolumeError(f"{place} holds no .nii or .nii.gz file{of}: a cohort is high-field scans of one contrast")
         out += here
     return out
 

@@ -181,9 +181,10 @@ def _one_of(found, mark, person): # (the file, None) or (None, what is wrong)
     if len(found) == 1: return found[0].path, None
     names = f" ({', '.join(f.path.name for f in found)})" if found else ""
     if not found: return None, f"{person}: no file marked {mark!r}: give the mark that its path has"
-    if not all(f.subject.startswith("sub-") for f in found): return None, f"{person}: {len(found)} files marked {mark!r}{names}: leave one there, or give a narrower mark"
-    text = f"{person}: {len(found)} files marked {mark!r}{names}: the first is used; remove it, or give a narrower mark, for another"
-    warnings.warn(text, VolumeWarning, stacklevel=3)
+    text = f"{person}: {len(found)} files marked {mark!r}{names}: "
+    if not all(f.subject.startswith("sub-") for f in found):
+        return None, text + "leave one there, or give a narrower mark"
+    warnings.warn(text + "the first is used; for another, remove it or give a narrower mark", VolumeWarning, stacklevel=3)
     return found[0].path, None
 
 def find_pairs(

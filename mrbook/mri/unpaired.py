@@ -262,7 +262,8 @@ def _complete(people, weightings, root): # people with every contrast on a side;
 def _first_scans(folder, weightings): # {subject: {weighting: path}}: the first run of the first session
     out = {}
     if not folder.is_dir(): return out
-    for f in one_each([f for f in list_scans(folder) if f.contrast in weightings]): out.setdefault(f.subject, {})[f.contrast] = f.path
+    for f in one_each([f for f in list_scans(folder) if f.contrast in weightings]):
+        out.setdefault(f.subject, {})[f.contrast] = f.path
     return out
 
 

@@ -168,7 +168,9 @@ def _placement(header, shape):
     if header.get_xyzt_units()[0] in ("meter", "micron"): a = a + [f"header gives lengths in {header.get_xyzt_units()[0]}: they are read as mm"]
     _check_affine(np.asarray(affine, float))
     mm = np.array(voxel_sizes(affine))[np.array(shape) > 1]
-    if mm.min() < 0.05 or mm.max() > 50: a = a + [f"voxels of {' x '.join(f'{s:.3g}' for s in voxel_sizes(affine))} mm are no size of a scan of a head: is the unit of the header mm?"]
+    if mm.min() < 0.05 or mm.max() > 50:
+        size = " x ".join(f"{s:.3g}" for s in voxel_sizes(affine))
+        a = a + [f"voxels of {size} mm are no size of a scan of a head: is the unit of the header mm?"]
     return np.asarray(affine, float), a + b + _contradictions(header, shape, rule, affine, sform, qform)
 
 # %% ../../nbs/mri/02_volumes.ipynb #2d062cad
