@@ -82,3 +82,28 @@ def test_pair_refuses_two_grids():
 def test_slices_refuse_a_cut_brain(folder):
     p = make_pair(*(Volume(image(phantom(5000, 4., head=True), Contrast(w, 3.)), phantom(5000, 4.).affine) for w in ("t1w", "flair")), spacing=4.)
     with pytest.raises(ValueError, match="larger size or a larger spacing"): task_slices([p], size=(32, 32))
+
+BASE = "subject,source,target\np0,0_t1.nii.gz,0_flair.nii.gz\n"
+@pytest.mark.parametrize("text", [BASE, "sep=;\n" + BASE.replace(",", ";"), "sep=\t\r\n" + BASE.replace(",", "\t").replace("\n", "\r\n"), "# mine\n" + BASE, BASE.replace("\np0", "\n\n# the first; of, two\np0"),
+    BASE.replace("flair.nii.gz\n", "flair.nii.gz,\n"), BASE.replace("\n", ",,\n"), BASE.replace("\n", "\r"), BASE + "\n ,, \n", BASE.replace(",", " , "), "TARGET, Source ,subject,age\n0_flair.nii.gz,0_t1.nii.gz,p0,7\n",
+    "subject,source,target,lesion,split\np0,0_t1.nii.gz,0_flair.nii.gz\n".replace(",split", ""), '"subject","source","target"\n"p0", "0_t1.nii.gz","./0_flair.nii.gz"\n', "\ufeff" + BASE])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_forms_that_are_read(folder, text, encoding):
+    "Excel's sep= line, comments, empty last cells, blank lines, order and case of the header, quotes, UTF-16."
+    (row,) = read_pairs(table(folder, text.removeprefix("\ufeff") if encoding == "utf-16" else text, encoding=encoding), measure=False)
+    assert (row.subject, row.source.name, row.target.name, row.lesion, row.split) == ("p0", "0_t1.nii.gz", "0_flair.nii.gz", None, "train")
+
+@pytest.mark.parametrize("text, match", [
+    (BASE + BASE.splitlines()[1] + "\n", "line 3: repeats the pair of line 2"), (BASE.replace("p0", "Doe, J"), "line 2: 4 cells, the header has 3: quote names"), ("# only\n# comments\n", "is empty"),
+    (BASE.replace("0_t1", "9_t1"), "line 2: source .*9_t1.nii.gz does not exist: check the path, which starts at the folder of the csv"), (BASE.replace(",0_flair.nii.gz", ""), "line 2: target is empty"),
+    ("# a\nsubject;source\np;a\n", "line 2: column 'target' is missing")])
+def test_forms_that_are_refused(folder, text, match):
+    with pytest.raises(VolumeError, match=match): read_pairs(table(folder, text), measure=False)
+
+def test_names_with_the_separator(folder):
+    "A quoted cell, a file in another folder, a path as Windows writes it."
+    (folder / "a, b").mkdir(exist_ok=True); (folder / "a, b/Ü 1.nii.gz").write_bytes((folder / "0_t1.nii.gz").read_bytes())
+    for cell in ('"a, b/Ü 1.nii.gz"', '"a, b\\Ü 1.nii.gz"'):
+        (row,) = read_pairs(table(folder, f'subject,source,target\n"Doe, J",{cell},0_flair.nii.gz\n'), measure=False)
+        assert row.subject == "Doe, J" and row.source.name == "Ü 1.nii.gz"
+    with pytest.raises(VolumeError, match="is a folder"): read_pairs(folder)

@@ -2,7 +2,7 @@
 import gzip, itertools, os, stat, warnings
 import nibabel as nib, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
-from mrbook.mri.volumes import (Scale, Slices, Volume, VolumeError, VolumeWarning, brain_mask, canonical, check_output, fit_size, otsu_threshold,
+from mrbook.mri.volumes import (Scale, Slices, Volume, VolumeError, VolumeWarning, brain_mask, canonical, check_output, fit_size, looks_like_labels, otsu_threshold,
     percentile_window, read_volume, resample, resample_like, restack, slices, voxel_sizes, write_volume)
 
 rng = np.random.default_rng(0)
@@ -265,3 +265,34 @@ def test_real_scans_round_trip(tmp_path):
         again = quietly(write_volume(restack(slices(v)), tmp_path / "out.nii.gz"))
         assert np.allclose(again.data, v.data, rtol=1e-5, atol=1e-5 * v.data.max()) and np.array_equal(again.affine, v.affine)
         assert np.array_equal(v.affine, nib.load(path).affine) and voxel_sizes(v.affine) == v.spacing
+
+LABELS = np.kron(np.arange(40).reshape(2, 4, 5), np.ones((6, 6, 6))).astype(np.int16) # 40 labels in blocks
+ODD = {"two values": (DATA > .5, {}, None), "one slice": (rng.random((40, 40, 1)), {}, None), "4-D with one volume": (DATA[..., None], {}, "read as (9, 10, 11)"),
+    "int8 with scl_slope": ((DATA * 100).astype(np.int8), dict(scl_slope=2., scl_inter=5.), None), "40 labels": (LABELS, {}, None), "3 m voxels": (DATA, dict(sform_code=1, srow_x=(3000, 0, 0, 0)), "no size of a scan"),
+    "voxels in metres": (DATA, dict(sform_code=1, srow_x=(.001, 0, 0, 0), srow_y=(0, .001, 0, 0), srow_z=(0, 0, .001, 0)), "no size of a scan"), "negative": (DATA - 5, {}, None)}
+REFUSED = {"RGB": (np.zeros((9, 9, 9), [(c, "u1") for c in "RGB"]), "colour, not intensities: export"), "complex": (DATA + 0j, "complex: save its magnitude"), "all NaN": (DATA * np.nan, "990 NaN .* replace them"),
+    "constant": (DATA * 0 + 3, "constant .3 everywhere.: is this the right file"), "4-D": (np.stack([DATA] * 3, -1), "3 frames.*save one frame"), "beyond float32": (DATA.astype(float) * 1e300, "infinite values")}
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_scans_are_read(save, what):
+    data, fields, note = ODD[what]
+    data = data.astype(np.uint8) if data.dtype == bool else data
+    with warnings.catch_warnings(): warnings.simplefilter("ignore"); v = read_volume(save(header_bytes(data.astype(np.float32) if data.dtype == np.float64 else data, **fields)))
+    want = data.reshape(v.shape) * fields.get("scl_slope", 1) + fields.get("scl_inter", 0)
+    assert np.allclose(v.data, want) and (note is None or any(note in n for n in v.notes))
+    assert looks_like_labels(v) == (what in ("two values", "40 labels"))
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_odd_scans_are_refused(save, what):
+    data, match = REFUSED[what]
+    with pytest.raises(VolumeError, match=match) as e: quietly(save(header_bytes(data)))
+    assert "\n" not in str(e.value)
+
+def test_labels_are_no_scan():
+    "Label maps at any sampling, masks of any value, a smoothed mask; scans of few grey values, clipped, z-scored."
+    from mrbook.mri.phantom import image, phantom
+    from mrbook.mri.physics import Contrast
+    a = phantom(5, 4.); scan = image(a, Contrast("t1w", 3.), noise=.01) * a.brain
+    soft = resample_like(Volume(a.brain.astype(np.float32), a.affine), Volume(np.zeros(np.array(a.shape) - 3), a.affine @ np.diag([1.05, 1.05, 1.05, 1])), 1)
+    assert all(looks_like_labels(v) for v in (a.labels, a.brain, a.brain * 255., LABELS, LABELS[::2, ::2, ::2], LABELS * 50, soft))
+    assert not any(looks_like_labels(v) for v in (scan, np.round(scan * 40), np.round(scan * 255), scan.clip(0, .8), np.where(a.brain, scan - .5, 0), np.pad(scan, 40)))

@@ -23,6 +23,7 @@ from .translator import Translator, Window, follow, pictures
 from ..mri.low_field import Identity, InPlane
 from ..mri.physics import rician
 from ..mri.preprocess import has_head
+from ..mri.found import list_scans, one_each
 from ..mri.volumes import Volume, VolumeError, canonical, percentile_window, resample, voxel_sizes
 
 # %% ../../nbs/methods/11_dact.ipynb #7082f36b
@@ -455,14 +456,22 @@ def cohort_slices(
     return torch.cat([nn.functional.pad(x, ((w - x.shape[-1]) // 2, (w - x.shape[-1] + 1) // 2, (h - x.shape[-2]) // 2, (h - x.shape[-2] + 1) // 2)) for x in found])[:most]
 
 def cohort_files(
-    places:list, # NIfTI files, or folders of them
-)->list[Path]: # sorted within a folder
+    places:list, # NIfTI files, or folders of them in any layout that `list_scans` reads
+    contrast:str|None=None, # 't1w' or 't2w': files of a folder whose names state another are left out
+)->list[Path]: # in order within a folder, one of each person
     "The scans of a cohort; a place that holds none is refused."
     out = []
-    for place in map(Path, places):
-        if not place.exists(): raise VolumeError(f"{place} does not exist")
-        here = sorted(p for p in place.iterdir() if p.name.endswith((".nii", ".nii.gz"))) if place.is_dir() else [place]
-        if not here: raise VolumeError(f"{place} holds no .nii or .nii.gz file: a cohort is high-field scans of one contrast")
+    for place in (Path(p).expanduser() for p in places):
+        if not place.exists(): raise VolumeError(f"{place} does not exist: check the path")
+        files = one_each(list_scans(place, contrast)) if place.is_dir() else []
+        kinds = sorted({f.contrast for f in files} - {""})
+        if len(kinds) > 1:
+            which = f"{place} holds scans of {' and '.join(kinds)}"
+            raise VolumeError(f"{which}: a cohort is of one contrast, so give a folder of one, or its files")
+        here = [f.path for f in files] if place.is_dir() else [place]
+        if not here:
+            of = f" of {contrast}" if contrast else ""
+            raise VolumeError(f"{place} holds no .nii or .nii.gz file{of}: a cohort is high-field scans of one contrast")
         out += here
     return out
 
@@ -471,9 +480,10 @@ def cohort_anchor(
     cohort:list, # high-field NIfTI files of other people, or folders of them
     source:str|Path, # the low-field file, which must not be among them
     head:bool, # skull and scalp are in the picture of the source
+    contrast:str|None=None, # of the scans that count, where a folder holds several; None: all are of one
 )->tuple[Tensor, dict, list]: # slices for `DACT`, path -> sha256 of the scans that were used, notes
     "Read a cohort, and say what is odd about it."
-    files = cohort_files(cohort); others = {str(p): sha256_of(p) for p in files}
+    files = cohort_files(cohort, contrast); others = {str(p): sha256_of(p) for p in files}
     if sha256_of(source) in others.values(): raise VolumeError(f"{source} is in its own cohort: give high-field scans of other people")
     if len(files) > COHORT_SLICES: files = [files[round(i)] for i in np.linspace(0, len(files) - 1, COHORT_SLICES)]
     scans = [read_source(p) for p in files]
@@ -506,7 +516,7 @@ def enhance_file(
     if brain != "auto" and head: raise ValueError("a mask of the brain, and yet with skull and scalp: give one of the two")
     def build(scan, mask, device):
         skull = mask is None and has_head(scan) if head is None else head
-        anchor, used, notes = cohort_anchor(cohort, source, skull) if cohort else (None, "phantoms, shipped", [])
+        anchor, used, notes = cohort_anchor(cohort, source, skull, contrast) if cohort else (None, "phantoms, shipped", [])
         told.update(cohort=used, notes=notes, head=skull)
         return DACT.from_pretrained(contrast, device, weights, skull, config, anchor, seed=seed, progress=progress, batch_size=batch_size, samples=samples)
     describe = lambda method: told | dict(method="DACT", contrast=contrast, config=asdict(method.config), seed=seed, samples=samples,

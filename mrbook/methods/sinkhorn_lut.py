@@ -83,7 +83,9 @@ def soft_histogram(
     if not (x.isfinite().all() and w.isfinite().all() and (w >= 0).all()): raise ValueError("intensities must be finite and weights finite and >= 0: found NaN, infinite or negative values")
     count = _SoftCount.apply(x, w.to(_real(x)), bins, bandwidth, low, high)
     total = count.sum(-1, keepdim=True)
-    if not (total > 0).all(): raise ValueError("a histogram is empty: all its weights are zero, or no pixel lies in the window [low, high]")
+    if not (total > 0).all():
+        why = f"no pixel lies between {low:g} and {high:g}" if (w.sum(-1) > 0).all() else "all its weights are zero"
+        raise ValueError(f"a slice has nothing to count, {why}: scale the image to {low:g} to {high:g} and give a mask that covers tissue")
     return (count / total).to(x.dtype if x.is_floating_point() else torch.float32)
 
 # %% ../../nbs/methods/10_sinkhorn_lut.ipynb #639e9f4d
@@ -93,7 +95,7 @@ def _checked(hist, name):
     h = h.to(_real(h))
     if not h.isfinite().all(): raise ValueError(f"the {name} histogram holds NaN or infinite values")
     if (h < 0).any(): raise ValueError(f"the {name} histogram holds negative values: a histogram counts mass, it cannot")
-    if not (h.sum(-1) > 0).all(): raise ValueError(f"the {name} histogram is empty: all its weights are zero")
+    if not (h.sum(-1) > 0).all(): raise ValueError(f"the {name} histogram is empty, no pixel was counted: give a slice and a mask that show tissue")
     return h
 
 # %% ../../nbs/methods/10_sinkhorn_lut.ipynb #d0203d68

@@ -16,7 +16,8 @@ from .files import contrast_name, field_strength, run_file
 from .dact_prior import load_prior, prior_label
 from .unsb_dmd2 import FOUND_FOR, FRAME, UNSB, BridgeRefiner, UNSBConfig, heap_distance, train_unsb
 from .unsb_runs import SHIPPED
-from ..mri.unpaired import Found, find_ixi, find_zenodo, heap, load_people
+from ..mri.found import list_scans, one_each
+from ..mri.unpaired import SITES, Found, heap, load_people
 from ..mri.volumes import VolumeError
 from ..pretrained import load, save_pretrained, weights_sha256
 from ..training import Clock, first_stage, loss_curve, read_log
@@ -76,14 +77,15 @@ def scans_in(
     weighting:str="t1w", # t1w or t2w
 )->list: # of `Found`, each with this one scan
     "The people of a folder, whatever its layout."
-    root = Path(root).expanduser()
-    if not root.is_dir(): raise VolumeError(f"{root} is not a folder")
-    if any(root.rglob("sub-*")): found = [Found(f.id, f.low, f.high) for f in find_zenodo(root, (weighting,))]
-    elif any(root.rglob("IXI*-T[12].nii*")): found = find_ixi(root, weightings=(weighting,))
-    else: found = [Found(f.name.split(".nii")[0], {weighting: f}, {weighting: f}) for f in sorted(root.glob("*.nii*")) if "mask" not in f.name]
-    people = [Found(f.id, getattr(f, side) if side == "low" else {}, f.high if side == "high" else {}) for f in found if getattr(f, side)]
-    if not people: raise VolumeError(f"{root} holds no {weighting} scan at {'64 mT' if side == 'low' else '3 T'}: give a folder of NIfTI files, or one in the layout of the Zenodo set or of IXI")
-    return people
+    files = list_scans(root, weighting)
+    fits = lambda t: t is None or (t <= .1 if side == "low" else t >= 2.5)
+    tesla = lambda f: f.field or (SITES.get(f.subject.split("-")[1], 1.5) if f.subject.startswith("IXI") else None)
+    right = one_each([f for f in files if fits(tesla(f))])
+    if not right:
+        where = "64 mT" if side == "low" else "3 T"
+        other = f"; those that it holds say another field strength ({files[0].path.name})" if files else ""
+        raise VolumeError(f"{root} holds no {weighting} scan at {where}{other}: give a folder of NIfTI files, a BIDS dataset, or one in the layout of the Zenodo set or of IXI")
+    return [Found(f.subject, **{side: {weighting: f.path}}) for f in right]
 
 def train_on_folders(
     source:str|Path, # folder of 64 mT scans

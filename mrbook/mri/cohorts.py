@@ -14,6 +14,7 @@ import numpy as np, torch
 from torch import Tensor
 from .phantom import Anatomy, axial, image, phantom
 from .physics import Contrast
+from .found import is_nifti, stem as stem_of
 from .volumes import Volume, VolumeError, read_volume
 
 # %% ../../nbs/mri/04_cohorts.ipynb #38b2e489
@@ -110,10 +111,10 @@ def folder_cohort(
     "A cohort from NIfTI files; raises one error that lists every file that cannot be used."
     root = Path(root); subjects, problems = [], []
     if not root.is_dir(): raise VolumeError(f"{root} is not a folder: give a folder with one sub-folder per subject")
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != "."):
         s = Subject(folder.name)
-        for path in sorted(folder.glob("*.nii*")):
-            stem = path.name.split(".nii")[0].lower()
+        for path in sorted(p for p in folder.iterdir() if is_nifti(p)):
+            stem = stem_of(path).lower()
             try:
                 if stem.endswith("labels"): s.labels = read_volume(path).data.astype(np.uint8); continue
                 if stem.endswith("lesions"): s.lesions = read_volume(path).data > 0.5; continue

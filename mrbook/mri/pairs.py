@@ -94,16 +94,23 @@ COLUMNS = ("subject", "source", "target", "lesion", "split")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
 
 # %% ../../nbs/mri/11_pairs.ipynb #c29e67e3
-def _lines(path): # header and the numbered rows
-    path = Path(path).expanduser()
-    if not path.is_file(): raise VolumeError(f"{path} does not exist: give a csv file with the columns subject, source, target")
-    try: text = path.read_text(encoding="utf-8-sig")
+def _text(path): # of the csv, UTF-8 or, with its mark, UTF-16
+    if not path.is_file(): raise VolumeError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a csv file with the columns subject, source, target")
+    raw = path.read_bytes()
+    try: return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError: raise VolumeError(f"{path.name} is no UTF-8 text: save the table as csv (UTF-8), not as a spreadsheet") from None
-    if not text.strip(): raise VolumeError(f"{path.name} is empty: it needs a header line and a line for each subject")
-    head = next(line for line in text.splitlines() if line.strip())
-    reader = csv.reader(text.splitlines(), delimiter=max(",;\t", key=head.count))
+
+def _lines(path): # header and the numbered rows; '# comments', Excel's 'sep=;' and empty last cells are left out
+    path = Path(path).expanduser(); lines = _text(path).splitlines()
+    told = lines[0][4:5] if lines and lines[0].lower().startswith("sep=") else ""
+    lines = ["" if l.lstrip().startswith("#") or told and i == 0 else l for i, l in enumerate(lines)]
+    head = next((l for l in lines if l.strip()), None)
+    if head is None: raise VolumeError(f"{path.name} is empty: it needs a header line and a line for each subject")
+    reader = csv.reader(lines, delimiter=told or max(",;\t", key=head.count), skipinitialspace=True)
     rows = [(reader.line_num, [c.strip() for c in r]) for r in reader if any(c.strip() for c in r)]
-    return path, rows[0][0], [c.lower() for c in rows[0][1]], rows[1:]
+    full = lambda r: r[:max(i for i, c in enumerate(r, 1) if c)]
+    header = [c.lower() for c in full(rows[0][1])]
+    return path, rows[0][0], header, [(n, full(r) + [""] * (len(header) - len(full(r)))) for n, r in rows[1:]]
 
 # %% ../../nbs/mri/11_pairs.ipynb #675c1ca7
 def _check_header(line, header): # problems of the first line
@@ -127,7 +134,7 @@ def _parse(path): # (lines, problems): the table as `PairFiles`, no image opened
         if empty: problems.append((n, f"{' and '.join(empty)} is empty")); continue
         split = SPLITS.get(row.get("split", "train").lower())
         if split is None: problems.append((n, f"split {row['split']!r} is not known: choose train, val or test")); continue
-        at = lambda c: path.parent / Path(row[c]).expanduser() if row.get(c) else None
+        at = lambda c: path.parent / Path(row[c].replace("\\", "/")).expanduser() if row.get(c) else None
         out.append(PairFiles(row["subject"], at("source"), at("target"), at("lesion"), split, n))
     if out and "train" not in {r.split for r in out}: problems.append((first, "no line belongs to the split train: there is nothing to train on"))
     return out, problems
@@ -176,7 +183,7 @@ def _read(path, role, notes): # the volume, or raise; odd headers go to the note
         try: v = read_volume(path)
         except VolumeError as e:
             if role == "lesion" and "all zeros" in str(e): return None
-            raise VolumeError(f"{role} {e}") from None
+            raise VolumeError(f"{role} {e}".replace("exist: check the path", "exist: check the path, which starts at the folder of the csv")) from None
     notes += [f"{role} {w.message}" for w in caught if issubclass(w.category, VolumeWarning)]
     return v
 

@@ -8,18 +8,19 @@ __all__ = ['T1W_15', 'T1W_3', 'SKYRA', 'AVANTO', 'SCANNERS', 'HEALTHY', 'PATIENT
            'load_pair', 'load_travellers']
 
 # %% ../../nbs/mri/09_scanners.ipynb #ea92a397
-import math, re
+import math, re, warnings
 import numpy as np, torch
 from dataclasses import dataclass, replace
 from joblib import Parallel, delayed
 from pathlib import Path
 from scipy.ndimage import binary_dilation, gaussian_filter
 from .cohorts import Cohort, Subject
+from .found import list_scans
 from .phantom import Anatomy, phantom, reference_signal, signal_map, _coarse_noise
 from .physics import Contrast, Sequence, protocol, rician, sigma_at
 from .preprocess import bias_correct
 from .rigid import Rigid, apply_rigid, register_rigid
-from .volumes import Scale, Volume, VolumeError, brain_mask, canonical, read_volume, resample, resample_like, voxel_sizes
+from .volumes import Scale, Volume, VolumeError, VolumeWarning, brain_mask, canonical, read_volume, resample, resample_like, voxel_sizes
 
 # %% ../../nbs/mri/09_scanners.ipynb #747ac678
 @dataclass(frozen=True)
@@ -166,24 +167,44 @@ def travellers(
     return list(Parallel(workers)(delayed(travel)(first + i, i >= HEALTHY, spacing, head) for i in chosen))
 
 # %% ../../nbs/mri/09_scanners.ipynb #c05d1320
+def _marked(files, mark, root): # the files whose path states a scanner, the person's own name aside
+    says = lambda f: "/".join(f.path.relative_to(root).parts).lower().replace(f.subject.lower(), "")
+    return [f for f in files if re.search(rf"(?<![\d.]){re.escape(mark.lower())}(?!\d)", says(f))]
+
+def _people(files): # by the folder of a person; a flat folder: by name
+    out = {}
+    for f in files: out.setdefault(f.subject.split("/")[0], []).append(f)
+    return out
+
+def _one_of(found, mark, person): # (the file, None) or (None, what is wrong)
+    if len({f.stripped for f in found}) == 2: found = [f for f in found if f.stripped]
+    if len(found) == 1: return found[0].path, None
+    names = f" ({', '.join(f.path.name for f in found)})" if found else ""
+    if not found: return None, f"{person}: no file marked {mark!r}: give the mark that its path has"
+    text = f"{person}: {len(found)} files marked {mark!r}{names}: "
+    if not all(f.subject.startswith("sub-") for f in found):
+        return None, text + "leave one there, or give a narrower mark"
+    warnings.warn(text + "the first is used; for another, remove it or give a narrower mark", VolumeWarning, stacklevel=3)
+    return found[0].path, None
+
 def find_pairs(
-    root:str|Path, # folder of subjects, or a BIDS dataset
+    root:str|Path, # folder of subjects, a BIDS dataset, or a flat folder
     marks:tuple=("1.5T", "3T"), # what the path (below `root`) of each scanner's file contains
 )->dict: # subject -> (path 1, path 2, mask path or None)
-    "Files of both scanners, subject by subject; raises one error that lists every problem."
-    root, problems, out = Path(root), [], {}
+    "Files of both scanners, subject by subject, by `list_scans`; raises one error that lists every problem."
+    root, problems, out = Path(root).expanduser(), [], {}
     if not root.is_dir(): raise VolumeError(f"{root} is not a folder: give a folder with one sub-folder per subject")
-    if marks[0] == marks[1]: raise ValueError(f"both scanners are marked {marks[0]!r}: they could not be told apart")
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith((".", "derivatives"))):
-        files = sorted(folder.rglob("*.nii*")); rest = {f: str(f.relative_to(folder)).lower() for f in files}
-        masks = [f for f in files if re.search(r"mask|brain", rest[f].split("/")[-1])]
-        scans = [f for f in files if f not in masks and (not re.search(r"_[A-Za-z0-9]+\.nii", f.name) or "t1w" in rest[f] or "sub-" not in f.name)]
-        named = [[f for f in scans if re.search(rf"(?<![\d.]){re.escape(k.lower())}", rest[f])] for k in marks]
-        for k, found in zip(marks, named):
-            if len(found) != 1: problems.append(f"{folder.name}: {'no' if not found else len(found)} file marked {k!r}" + (f" ({', '.join(f.name for f in found)})" if found else ""))
-        if all(len(f) == 1 for f in named): out[folder.name] = (named[0][0], named[1][0], masks[0] if masks else None)
+    if marks[0].lower() == marks[1].lower():
+        raise ValueError(f"both scanners are marked {marks[0]!r}: they could not be told apart")
+    masks = _people(list_scans(root, masks=True))
+    for person, files in _people(list_scans(root, "t1w")).items():
+        picked = [_one_of(_marked(files, k, root), k, person) for k in marks]
+        problems += [wrong for _, wrong in picked if wrong]
+        brain = [m for m in masks.get(person, []) if "mask" in m.path.name.lower() and "lesion" not in m.path.name.lower()]
+        brain = _marked(brain, marks[0], root) or [m for m in brain if not _marked([m], marks[1], root)]
+        if all(p for p, _ in picked): out[person] = (picked[0][0], picked[1][0], brain[0].path if brain else None)
     if problems: raise VolumeError(f"{len(problems)} problem(s) in {root}:\n  " + "\n  ".join(problems))
-    if not out: raise VolumeError(f"{root} holds no subject folder")
+    if not out: raise VolumeError(f"{root} holds no subject folder with T1w scans: give one with a sub-folder per subject")
     return out
 
 # %% ../../nbs/mri/09_scanners.ipynb #a26b7a2a

@@ -19,6 +19,7 @@ from joblib import Parallel, delayed
 from scipy import ndimage
 from torch import Tensor
 
+from .found import list_scans, mask_beside, one_each, stem
 from .low_field import InPlane, ThroughPlane, along, cubic_rows, nearest
 from .phantom import Anatomy, _coarse_noise, axial, image, phantom, reference_signal, signal_map
 from .physics import Contrast, Sequence, rician
@@ -258,10 +259,13 @@ def _complete(people, weightings, root): # people with every contrast on a side;
     return kept
 
 # %% ../../nbs/mri/13_unpaired.ipynb #61b347b5
-def _first_scan(folder, weighting): # first run of the first session, high resolution before low
-    tail = re.compile(rf"_{weighting[:2].upper()}w\.nii(\.gz)?$")
-    files = [f for f in folder.rglob("*.nii*") if tail.search(f.name) and "localizer" not in f.name.lower()] if folder.is_dir() else []
-    return min(files, key=lambda f: ("highres" not in f.name, str(f)), default=None)
+def _first_scans(folder, weightings): # {subject: {weighting: path}}: the first run of the first session
+    out = {}
+    if not folder.is_dir(): return out
+    for f in one_each([f for f in list_scans(folder) if f.contrast in weightings]):
+        out.setdefault(f.subject, {})[f.contrast] = f.path
+    return out
+
 
 # %% ../../nbs/mri/13_unpaired.ipynb #76ce1e49
 def find_zenodo(
@@ -272,10 +276,10 @@ def find_zenodo(
     root = _folder(root)
     base = next((b for b in (root, root / "Data", *sorted(root.glob("*/Data"))) if (b / "64mT data").is_dir()), None)
     low, high = (base / "64mT data", base / "3T data") if base else (root, root / "3T data")
-    ids = sorted({f.name for side in (low, high) for f in side.glob("sub-*") if f.is_dir()})
-    if not ids: raise VolumeError(f"{root} holds no folder sub-*: give the folder with 'Data/64mT data' in it, or one with sub-*/sub-*_T1w.nii.gz")
-    paths = lambda folder: {w: p for w in weightings if (p := _first_scan(folder, w))}
-    return _complete([Found(i, paths(low / i), paths(high / i)) for i in ids], weightings, root)
+    low, high = (_first_scans(side, weightings) for side in (low, high))
+    ids = sorted(i for i in {*low, *high} if i.startswith("sub-"))
+    if not ids: raise VolumeError(f"{root} holds no folder sub-* with scans: give the folder with 'Data/64mT data' in it, or one with sub-*/sub-*_T1w.nii.gz")
+    return _complete([Found(i, low.get(i, {}), high.get(i, {})) for i in ids], weightings, root)
 
 # %% ../../nbs/mri/13_unpaired.ipynb #a8a8da16
 SITES = {"HH": 3., "Guys": 1.5, "IOP": 1.5} # tesla
@@ -288,9 +292,9 @@ def find_ixi(
     "The subjects of one hospital of IXI."
     if site not in SITES: raise ValueError(f"IXI has no site {site!r}: choose one of {', '.join(SITES)}")
     root, people = _folder(root), {}
-    for path in sorted(root.rglob("IXI*.nii*")):
-        name = re.fullmatch(r"(IXI\d+-(\w+)-\d+)-(T1|T2)\.nii(\.gz)?", path.name)
-        if name and name[2] == site: people.setdefault(name[1], {}).setdefault(name[3].lower() + "w", path)
+    for f in one_each(list_scans(root)):
+        name = re.fullmatch(r"IXI\d+-(\w+)-\d+", f.subject)
+        if name and name[1] == site and f.contrast in ("t1w", "t2w"): people.setdefault(f.subject, {})[f.contrast] = f.path
     if not people: raise VolumeError(f"{root} holds no scan of {site}: names look like IXI012-{site}-1211-T1.nii.gz")
     return _complete([Found(i, {}, paths) for i, paths in sorted(people.items())], weightings, root)
 
@@ -323,18 +327,18 @@ def stripped_brain(
     return mask if max(v * size.prod() / size[a] for a, v in enumerate(voxels)) < 100 * largest else None
 
 def brain_of(
-    path:Path, # of the scan
+    path:Path, # of the scan; the mask beside it is taken, see `mask_beside`
     scan:Volume, # as read, any orientation
     brain:Callable|str|Path="auto", # auto: a mask beside it, or it is stripped; stripped: it is; a folder of masks, see `mask_file`; or a function from Volume to mask
 )->np.ndarray: # bool, shape of the scan
     "Which voxels are brain; refuses a scan of which nobody says so."
-    stem, folder = path.name.split(".nii")[0], None if callable(brain) or brain in ("auto", "stripped", None) else Path(brain)
-    found = None if callable(brain) or brain == "stripped" else mask_file(path, folder)
-    if folder and not found: raise VolumeError(f"{folder} holds no mask for {path.name}: its name must begin with {stem}")
+    name, folder = path.name.split(".nii")[0], None if callable(brain) or brain in ("auto", "stripped", None) else Path(brain)
+    found = None if callable(brain) or brain == "stripped" else mask_file(path, folder) if folder else mask_beside(path)
+    if folder and not found: raise VolumeError(f"{folder} holds no mask for {path.name}: its name must begin with {name}")
     if callable(brain): mask = np.asarray(brain(scan), bool)
     elif found: mask = resample_like(read_volume(found), scan, 0).data > 0.5
     else: mask = stripped_brain(scan, np.inf if brain == "stripped" else 220.)
-    if mask is None: raise VolumeError(f"{path.name} is not skull-stripped, and no {stem}_mask.nii.gz lies beside it: strip it first (HD-BET and SynthStrip "
+    if mask is None: raise VolumeError(f"{path.name} is not skull-stripped, and no {name}_mask.nii.gz lies beside it: strip it first (HD-BET and SynthStrip "
         "write such masks), or say what is brain: --brain FOLDER with masks, in Python brain=, a folder or a function from Volume to mask")
     if mask.shape != scan.shape: raise VolumeError(f"the mask of {path.name} has shape {mask.shape}, the scan {scan.shape}")
     ml = mask.sum() * np.prod(scan.spacing) / 1000

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VolumeError', 'VolumeWarning', 'voxel_sizes', 'Volume', 'read_volume', 'check_output', 'write_volume', 'canonical',
-           'antialias', 'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'Scale', 'percentile_window',
-           'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'other_side', 'neighbours', 'resolution_note',
-           'check_resolution']
+           'antialias', 'resample_like', 'resample', 'otsu_threshold', 'brain_mask', 'looks_like_labels', 'Scale',
+           'percentile_window', 'Slices', 'fit_size', 'slices', 'restack', 'steps_aside', 'other_side', 'neighbours',
+           'resolution_note', 'check_resolution']
 
 # %% ../../nbs/mri/02_volumes.ipynb #eec9da3a
 import gzip, os, secrets, warnings, zlib
@@ -167,6 +167,10 @@ def _placement(header, shape):
     if rule == "pixdim": a = a + ["no orientation in the header (sform and qform codes are 0): used pixdim, centred, first axis taken to point left"]
     if header.get_xyzt_units()[0] in ("meter", "micron"): a = a + [f"header gives lengths in {header.get_xyzt_units()[0]}: they are read as mm"]
     _check_affine(np.asarray(affine, float))
+    mm = np.array(voxel_sizes(affine))[np.array(shape) > 1]
+    if mm.min() < 0.05 or mm.max() > 50:
+        size = " x ".join(f"{s:.3g}" for s in voxel_sizes(affine))
+        a = a + [f"voxels of {size} mm are no size of a scan of a head: is the unit of the header mm?"]
     return np.asarray(affine, float), a + b + _contradictions(header, shape, rule, affine, sform, qform)
 
 # %% ../../nbs/mri/02_volumes.ipynb #2d062cad
@@ -365,6 +369,22 @@ def brain_mask(
     if n > 1: mask = label == 1 + np.argmax(np.bincount(label.ravel())[1:])
     if data.ndim == 2: return ndimage.binary_fill_holes(mask)
     return np.stack([ndimage.binary_fill_holes(m) for m in np.moveaxis(mask, 2, 0)], 2)
+
+# %% ../../nbs/mri/02_volumes.ipynb #4d1f0e22
+def looks_like_labels(
+    volume:Volume|np.ndarray, # (X, Y, Z), any intensities
+)->bool:
+    "A mask, a label map or an interpolated mask, not a scan: at most 12 values, or most neighbours equal."
+    x = np.asarray(volume.data if isinstance(volume, Volume) else volume)
+    kinds, count = np.unique(x, return_counts=True); common = count.argmax()
+    if len(kinds) <= 12: return True
+    if len(kinds) > 512: return bool(common == 0 and count[-1] > 0.5 * (x.size - count[0]))
+    same = []
+    for y in (x.swapaxes(0, k) for k in range(3)):
+        a, b = y[1:], y[:-1]
+        same.append((a == b)[(a != kinds[common]) & (b != kinds[common])])
+    same = np.concatenate(same)
+    return bool(same.size and same.mean() > 0.6)
 
 # %% ../../nbs/mri/02_volumes.ipynb #320cac37
 @dataclass(frozen=True)
