@@ -42,6 +42,7 @@ def finer_affine(
 class Translator:
     "Base of every trained method. Subclasses fill in `translate`."
     spacing = 2. # mm, in plane
+    neighbours = False # `translate` takes `through`, the mm between slices that lie side by side
     def translate(self, x:Tensor, spacing:tuple|None=None)->Tensor:
         "Slices (N, 1, h, w) in [0, 1] with pixels of `spacing` (h, w) in mm -> (N, 1, H, W) in [0, 1]."
         raise TypeError(f"{type(self).__name__} does not say how to translate")
@@ -61,7 +62,8 @@ class Translator:
         x = pictures(scaled.astype(np.float32))
         full = (x > 0.05).float().mean((1, 2, 3)) > 0.01
         if not full.any(): raise VolumeError("no slice shows anatomy: is this a scan of a head?")
-        y = self.translate(x[full], (sizes[1], sizes[0]))
+        beside = {"through": float(sizes[2])} if self.neighbours and full.nonzero()[:, 0].diff().eq(1).all() else {}
+        y = self.translate(x[full], (sizes[1], sizes[0]), **beside)
         out = torch.zeros(len(x), 1, *y.shape[-2:]); out[full] = y.float().cpu()
         data = unpicture(out)
         result = Volume(data, finer_affine(work.affine, work.shape, data.shape))
