@@ -301,7 +301,7 @@ def data_step(
     z:Tensor, # (n, 1, H, W), the prior's proposal
     rho:float, # coupling, >= 0
     outer:int=2, # linearisations
-    inner:int=6, # conjugate-gradient iterations each
+    inner:int=6, # conjugate-gradient iterations each, twice as many where slices are tied
     across:float=0., # mu, pull between neighbouring slices; 0: they are unrelated
 )->Tensor: # (n, 1, H, W)
     "Minimise |y - D(T(x))|^2 + rho |x - z|^2 (paper, eq. 4b) + rho mu sum |x_i+1 - x_i|^2 (ours) by Gauss-Newton."
@@ -312,7 +312,7 @@ def data_step(
         if pull: right = right - pull * to_neighbours(x)
         normal = lambda d: backward(operator.adjoint(operator(forward(d)), x.shape)) + rho * d
         tied = (lambda d: normal(d) + pull * to_neighbours(d)) if pull else normal
-        x = x + conjugate_gradient(tied, right, inner, bool(pull))
+        x = x + conjugate_gradient(tied, right, 2 * inner if pull else inner, bool(pull)) # one system for the scan converges later
     return x
 
 # %% ../../nbs/methods/11_dact.ipynb #386a0e46
