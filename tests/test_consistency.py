@@ -119,3 +119,17 @@ def test_figures_take_any_name(brain):
     assert fig.axes[0].get_ylim()[1] < (labels > 0).sum()
     C.histogram_figure({"constant": 0 * v})
     with pytest.raises(ValueError, match="NaN"): C.histogram_figure({"a": v * np.nan})
+
+def test_slice_to_slice_knows_a_stack_of_unrelated_slices():
+    from scipy.ndimage import gaussian_filter
+    rng = np.random.default_rng(0); field = gaussian_filter(rng.standard_normal((32, 33, 34)), 2)
+    for axis in range(3):
+        unrelated = np.moveaxis(np.moveaxis(field, axis, 0)[rng.permutation(field.shape[axis])], 0, axis)
+        assert C.slice_to_slice(field, axis=axis) == pytest.approx(1, abs=0.08) and C.slice_to_slice(unrelated, axis=axis) > 2
+        assert C.slice_to_slice(unrelated, axis=axis - 3) == C.slice_to_slice(unrelated, axis=axis)
+        assert C.slice_to_slice(7 * unrelated - 2, axis=axis) == pytest.approx(C.slice_to_slice(unrelated, axis=axis))
+    inside = np.zeros(field.shape, bool); inside[4:28, 4:28, 4:28] = True
+    assert C.slice_to_slice(np.where(inside, field, 100 * rng.random(field.shape)), mask=inside) == pytest.approx(C.slice_to_slice(field, mask=inside))
+    with pytest.raises(ValueError, match="several slices"): C.slice_to_slice(field[:1])
+    with pytest.raises(ValueError, match="constant"): C.slice_to_slice(0 * field)
+    with pytest.raises(ValueError, match="choose 0, 1 or 2"): C.slice_to_slice(field, axis=3)

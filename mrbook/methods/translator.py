@@ -91,6 +91,7 @@ class Contract:
     outside = "zero" # zero, keep or answer
     carries = "answer" # answer or change
     enlarges = False # fills in pixels itself where a scan is coarser than `spacing`
+    neighbours = False # `translate` takes `through`, the mm between slices that lie side by side
     channels = 1 # registered scans that are translated together
     context = 0 # neighbouring slices that are seen, on either side
     source = target = "" # contrasts
@@ -301,9 +302,9 @@ class Translator(Contract, Pretrained):
         "Slices (N, C, h, w) in [0, 1] of one scan, in order, with pixels of `spacing` (h, w) mm -> (N, C, H, W) in [0, 1]."
         raise TypeError(f"{type(self).__name__} does not say how to translate")
 
-    def answers(self, x:Tensor, spacing:tuple|None=None)->Tensor: # (s, N, C, H, W)
+    def answers(self, x:Tensor, spacing:tuple|None=None, **beside)->Tensor: # (s, N, C, H, W)
         "All answers to the slices of a scan: one, or several samples."
-        return self.translate(x, spacing)[None]
+        return self.translate(x, spacing, **beside)[None]
 
     spread = 1. # factor on the sd over samples
 
@@ -357,7 +358,8 @@ class Translator(Contract, Pretrained):
         if mask is not None: mask = canonical(first.replace(data=checked_mask(mask, first).astype(np.float32)))[0].data > .5
         inside = region(ras, self.sees, mask); work = self.prepare(scans, inside)
         sizes = [work.grid.spacing[a] for a in (2, 1, 0) if a != PLANES.index(self.plane)]
-        made = self.answers(work.x, tuple(sizes)).float().cpu()
+        beside = {"through": float(work.grid.spacing[PLANES.index(self.plane)])} if self.neighbours else {}
+        made = self.answers(work.x, tuple(sizes), **beside).float().cpu()
         low = resolution_note(ras, self.trained, PLANES.index(self.plane))
         notes = dict.fromkeys([*first.notes, *inside.notes, *work.notes, *([low] if low else [])])
         give = lambda data, top=1.: first.replace(data=undo(ras.replace(data=data.clip(0, top).astype(np.float32))).data, notes=tuple(notes))
