@@ -23,11 +23,11 @@ $(READY): constraints.txt settings.ini setup.py pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --upgrade 'pip>=24' || echo "pip is old, and there is no newer one here: going on, slowly"
 	@$(PIP) torch
-	@$(PIP) -e '.[dev]'
+	@$(PIP) -e '.[dev,lab,studies]'
 	@touch $@
 
 $(BENCHED): $(READY)
-	@$(PIP) -e '.[dev,bench]'
+	@$(PIP) -e '.[dev,lab,studies,bench]'
 	@touch $@
 
 test: $(READY) ## notebooks clean and in sync, every notebook's inline tests, tests/

@@ -14,9 +14,10 @@ __all__ = ['PARAMETERS', 'PRESETS', 'app', 'TRAIN_PRESETS', 'Device', 'Force', '
            'check_content', 'doctor', 'main']
 
 # %% ../nbs/cli.ipynb #bfd3991d
-import json, os, re, shutil, sys, time
+import json, os, re, shutil, sys, textwrap, time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 import typer
@@ -98,10 +99,20 @@ def strict_papermill():
     finally: logger.removeHandler(handler)
 
 # %% ../nbs/cli.ipynb #fd71379f
-def _private_kernel():
-    "Talk to the kernel by a socket file where the system has them: no port is open to other users of the machine."
+def _need_papermill():
+    "Say in one line what is missing, before anything is run."
+    from importlib.util import find_spec
+    missing = [name for name in ("papermill", "ipykernel") if find_spec(name) is None]
+    if missing: raise ValueError(f"the studies are notebooks, and {' and '.join(missing)}, which run them, {'are' if missing[1:] else 'is'} not installed: pip install 'mrbook[studies]', or in a clone pip install -e '.[studies]'")
+
+def _quiet_kernel():
+    "A kernel manager and its settings: no port is open to other users of the machine, and no interrupt before the kernel is asked to leave."
+    from jupyter_client.manager import AsyncKernelManager
     from traitlets.config import Config
-    return Config({"KernelManager": {"transport": "ipc"}}) if os.name == "posix" else Config()
+    class Quiet(AsyncKernelManager):
+        async def _async_interrupt_kernel(self): # an idle kernel would report it as an error
+            if not self.shutting_down: await super()._async_interrupt_kernel()
+    return dict(kernel_manager_class=Quiet, config=Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}))
 
 def _counting_engine(on_cell):
     "Register papermill's own engine with a call after every cell; returns its name."
@@ -112,7 +123,7 @@ def _counting_engine(on_cell):
             complete = nb_man.cell_complete
             def counted(*args, **kw): complete(*args, **kw); on_cell()
             nb_man.cell_complete = counted
-            return super().execute_managed_notebook(nb_man, kernel_name, config=_private_kernel(), **kwargs)
+            return super().execute_managed_notebook(nb_man, kernel_name, **_quiet_kernel(), **kwargs)
     papermill_engines.register("mrbook", Counting)
     return "mrbook"
 
@@ -235,11 +246,15 @@ Uncertainty = Annotated[Path | None, typer.Option("--uncertainty", metavar="STD"
 def columns_text(
     lines, # rows of cells
     header, # names of the columns
+    width:int|None=None, # characters of a line; None: the terminal's, or no limit where there is none
 )->str: # aligned text
-    "Rows as aligned columns; the last column is not padded."
+    "Rows as aligned columns; where a line would be too long, the widest columns are folded."
     cells = [list(map(str, l)) for l in (header, *lines)]
-    widths = [max(map(len, c)) for c in list(zip(*cells))[:-1]]
-    return "\n".join("  ".join([c.ljust(w) for c, w in zip(l, widths)] + [l[-1]]).rstrip() for l in cells)
+    widths = [max(1, *map(len, c)) for c in zip(*cells)]
+    width = shutil.get_terminal_size((0, 0)).columns if width is None else width
+    while width and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8: widths[widths.index(max(widths))] -= 1
+    folded = [[textwrap.wrap(c, w, break_on_hyphens=False) or [""] for c, w in zip(l, widths)] for l in cells]
+    return "\n".join("  ".join(map(str.ljust, part, widths)).rstrip() for l in folded for part in zip_longest(*l, fillvalue=""))
 
 # %% ../nbs/cli.ipynb #21bd44ee
 def list_studies(
@@ -304,6 +319,11 @@ def answer_study(
     except Exception as e: failure = failure_text(e); verdict = f"FAILED  {failure}"
     return verdict, (time.perf_counter() - start) / 60, failure
 
+def _in_order(chosen, jobs, preset): # the shortest tables first, for something to read; then the longest first, so that none is left alone at the end
+    cost = lambda s: s.minutes.get(preset, 0)
+    first = sorted((s for s in chosen if "table" in s.name), key=cost)[:jobs if len(chosen) > 4 * jobs else 0]
+    return first + sorted((s for s in chosen if s not in first), key=cost, reverse=True)
+
 def _answers(chosen, jobs, bar, preset, ask): # (StudyInfo, answer) of each study, as they end
     if jobs == 1:
         for info in chosen:
@@ -313,7 +333,7 @@ def _answers(chosen, jobs, bar, preset, ask): # (StudyInfo, answer) of each stud
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        waiting = {pool.submit(ask, info): info for info in sorted(chosen, key=lambda s: -s.minutes.get(preset, 0))} # the longest first
+        waiting = {pool.submit(ask, info): info for info in _in_order(chosen, jobs, preset)}
         for done in as_completed(waiting):
             info, error = waiting[done], done.exception()
             yield info, done.result() if error is None else (f"FAILED  {failure_text(error)}", 0., failure_text(error)); bar.update(info.cells)
@@ -362,7 +382,7 @@ def reproduce(
     if preset not in PRESETS: raise ValueError(f"no preset is called '{preset}': choose quick or full")
     if timeout < 1: raise ValueError(f"--timeout is in seconds and must be positive: {timeout}")
     if jobs < 0: raise ValueError(f"--jobs is a number of studies at a time: {jobs}")
-    _check_device_name(device)
+    _check_device_name(device); _need_papermill()
     root = find_root(); found = list_studies(root)
     chosen = select_studies(study, found)
     runs = Path(output).resolve() if output else root/"runs"
@@ -798,14 +818,20 @@ def datasets_fetch(
     if to and not os.environ.get("MRBOOK_DATA"): print(f"set MRBOOK_DATA={Path(to).resolve()} so that the studies find it")
 
 # %% ../nbs/cli.ipynb #603db5e8
+_MODULES = {"scikit-image": "skimage", "POT": "ot", "pillow": "PIL", "antspyx": "ants"} # where the name to import is another
+
 def check_packages()->list: # (verdict, what, detail)
-    "Whether what the package needs can be imported, and in which version."
+    "Whether what the package needs can be imported, and in which version; of the extras, whether they are complete."
     from importlib import import_module, metadata
-    names = {re.match(r"[\w.-]+", r).group() for r in metadata.requires("mrbook") or () if "extra ==" not in r}
-    lines = []
-    for name in sorted(names, key=str.lower):
-        try: import_module({"scikit-image": "skimage", "POT": "ot"}.get(name, name)); lines.append(("ok", name, metadata.version(name)))
+    from importlib.util import find_spec
+    needed, lines, module = {}, [], lambda name: _MODULES.get(name, name.replace("-", "_"))
+    for r in metadata.requires("mrbook") or (): needed.setdefault((re.findall(r"extra == .([\w-]+)", r) or [""])[0], []).append(re.match(r"[\w.-]+", r).group())
+    for name in sorted(needed.pop("", ()), key=str.lower):
+        try: import_module(module(name)); lines.append(("ok", name, metadata.version(name)))
         except Exception as e: lines.append(("FAIL", name, f"{type(e).__name__}: {e}: pip install -c constraints.txt -e ."))
+    for extra in sorted({"lab", "studies", "preprocess"} & set(needed)):
+        missing = [name for name in needed[extra] if find_spec(module(name)) is None]
+        lines.append(("none" if missing else "ok", f"[{extra}]", f"without {', '.join(missing)}: pip install 'mrbook[{extra}]'" if missing else ", ".join(needed[extra])))
     return lines
 
 def check_device()->list: # (verdict, what, detail)
@@ -814,7 +840,7 @@ def check_device()->list: # (verdict, what, detail)
     gpus = [f"{torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB" for i in range(torch.cuda.device_count())]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     return [("ok" if sys.version_info >= (3, 11) else "FAIL", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-            ("ok", "cpu", f"{usable_cores()} usable cores, torch uses {torch.get_num_threads()} threads, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}"),
+            ("ok", "cpu", f"{usable_cores()} usable cores, torch uses {torch.get_num_threads()} threads, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}"),
             ("ok" if gpus else "none", "gpu", "; ".join(gpus) or ("mps" if torch.backends.mps.is_available() else "none: everything runs on the cpu, more slowly")),
             ("ok" if free > 2 else "low" if free > 0.2 else "FAIL", "disk", f"{free:.1f} GiB free here")]
 

@@ -91,13 +91,22 @@ def notebooks(all=False):
 
 def flags():
     "Cells that are normally skipped: those that need data run when there are data."
-    return ["--flags", "data"] if Path(os.environ.get("MRBOOK_DATA") or "/nonexistent").is_dir() else []
+    return ["data"] if Path(os.environ.get("MRBOOK_DATA") or "/nonexistent").is_dir() else []
+
+
+STRICT = r"""
+import sys, warnings
+from nbdev.test import nbdev_test
+for kind in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+    warnings.filterwarnings("error", category=kind, module=r"(__main__|mrbook)\b")
+nbdev_test(sys.argv[1], " ".join(sys.argv[2:]), n_workers=0)
+"""
 
 
 def notebook(path, limit):
-    "The inline tests of one notebook, in a process of their own."
-    name = str(path.relative_to(ROOT))
-    code, out = command([BIN / "nbdev_test", "--path", path, "--n_workers", "0", *flags()], limit)
+    "The inline tests of one notebook, in a process of their own; a deprecation that our own code causes is an error."
+    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+    code, out = command([sys.executable, "-c", STRICT, path, *flags()], limit)
     if code is None: return Result(name, failed=1, text=f"stopped after {limit} s: a notebook's tests must be quick, use `#| slow` for the rest\n{out[-2000:]}")
     if code or "Success." not in out: return Result(name, failed=1, text=out[-6000:])
     return Result(name, passed=1)

@@ -41,7 +41,20 @@ def test_a_job_that_raises_is_a_failure(capsys):
     assert (r.passed, r.failed) == (0, 1) and "no disk" in r.text and "FAILED" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("value, expected", [("", []), ("/nonexistent/folder", []), (".", ["--flags", "data"])])
+@pytest.mark.parametrize("value, expected", [("", []), ("/nonexistent/folder", []), (".", ["data"])])
 def test_data_cells_run_where_data_are(monkeypatch, value, expected):
     monkeypatch.setenv("MRBOOK_DATA", value)
     assert run_all.flags() == expected
+
+
+@pytest.mark.parametrize("code, ours", [("warnings.warn('old', DeprecationWarning)", True), ("import old_module; old_module.f()", False),
+                                        ("import matplotlib.pyplot as plt; plt.subplots()[1].hist([1., 2.], 5, (0, 1), False)", True)])
+def test_deprecations_of_our_own_code_are_errors(tmp_path, code, ours):
+    "In a cell, not in somebody else's package."
+    import json
+    (tmp_path / "old_module.py").write_text("import warnings\ndef inner(): warnings.warn('old', DeprecationWarning, 2)\ndef f(): inner()\n")
+    cell = dict(cell_type="code", execution_count=None, id="0", metadata={}, outputs=[], source=f"import warnings\n{code}")
+    path = tmp_path / "some.ipynb"
+    path.write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), nbformat=4, nbformat_minor=5)))
+    result = run_all.notebook(path, 120)
+    assert (result.failed, "Deprecat" in result.text) == (ours, ours), result.text
