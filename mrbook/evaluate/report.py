@@ -277,12 +277,12 @@ def _cmap(name): return plt.get_cmap(name).with_extremes(bad=_BAD)
 
 # %% ../../nbs/evaluate/02_report.ipynb #55d5731a
 def _png(fig, dpi=None):
-    "A figure as the bytes of a png, as few as keep every pixel."
+    "A figure as the bytes of a png, with a palette of 256 colours where it is opaque."
     from io import BytesIO
     from PIL import Image
     drawn, out = BytesIO(), BytesIO(); fig.savefig(drawn, format="png", dpi=dpi or fig.dpi, bbox_inches="tight")
     image = Image.open(drawn); opaque = image.getextrema()[-1] == (255, 255)
-    (image.convert("RGB") if opaque else image).save(out, "PNG", optimize=True)
+    (image.convert("RGB").quantize(256, dither=Image.Dither.NONE) if opaque else image).save(out, "PNG", optimize=True)
     return out.getvalue()
 
 # %% ../../nbs/evaluate/02_report.ipynb #a6c34982
