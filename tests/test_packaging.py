@@ -36,7 +36,7 @@ def test_every_requirement_is_used():
     "By the library, or by a notebook that sets it beside ours."
     cells = (c["source"] for p in (ROOT / "nbs").rglob("*.ipynb") for c in json.loads(p.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code")
     text = "\n".join([*map("".join, cells), *(p.read_text(encoding="utf-8") for p in (ROOT / "mrbook").rglob("*.py"))])
-    module = {"scikit-image": "skimage", "pot": "ot"}
+    module = {"scikit-image": "skimage", "pot": "ot", "pillow": "PIL"}
     used = lambda m: re.search(rf"^\s*(from {m}\b|import (.*, )?{m}\b)|(find_spec|import_module)\(.{m}\b", text, re.M)
     unused = [r for r in SETTINGS["requirements"].split() if normal(r) != "ipywidgets" and not used(module.get(normal(r), normal(r)))]  # ipywidgets: walkthroughs
     assert not unused, f"settings.ini requires what nothing imports: {unused}"

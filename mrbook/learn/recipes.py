@@ -68,6 +68,7 @@ def _fgsb(job, target):
     config = FGSBConfig.preset("small", nce=0., identity=0.)
     return train_fgsb(job.folder, data, held, config, batch_size=16, device=job.device, seed=job.seed, max_minutes=job.left, decay="linear", validate_every=250), config
 
+# %% ../../nbs/learn/00_recipes.ipynb #5a89715f
 def _prior(job):
     from mrbook.generative.diffusion import Diffusion, Schedule
     from mrbook.methods.dact_prior import prior_batches, prior_validation
@@ -159,6 +160,7 @@ def _unsb(job, weighting):
     run = train_unsb(job.folder, low, high, (held["low"], held["high"]), config, load_prior(job.device)[0], batch_size=4, device=job.device, seed=job.seed, max_minutes=max(.02, job.left - .5 * job.share), validate_every=100, keep="last", progress=False)
     return run, config
 
+# %% ../../nbs/learn/00_recipes.ipynb #aa79aa17
 def _brain_mask(job):
     from mrbook.nets.brain_mask import BrainMaskConfig, BrainMaskNet, mask_loss, spoil
     from mrbook.training import train

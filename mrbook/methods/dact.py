@@ -6,8 +6,8 @@
 __all__ = ['DACT_RANGES', 'REACH', 'HEAD_RIM', 'PILOT', 'LEAST_AREA', 'DACT_WINDOWS', 'COHORT_SLICES', 'seen', 'foreground',
            'shrink', 'estimate_noise', 'remove_noise_floor', 'DACTConfig', 'ContrastMap', 'pool', 'compose',
            'solve_lut', 'ground', 'HistogramMatch', 'LUTMap', 'conjugate_gradient', 'neighbour_pull', 'to_neighbours',
-           'data_step', 'update_weight', 'adam_step', 'restore', 'stripes', 'DACT', 'cohort_slices', 'cohort_files',
-           'cohort_anchor', 'enhance_file', 'flicker']
+           'data_step', 'update_weight', 'adam_step', 'restore', 'stripes', 'DACTParts', 'DACT', 'cohort_slices',
+           'cohort_files', 'cohort_anchor', 'enhance_file', 'flicker']
 
 # %% ../../nbs/methods/11_dact.ipynb #ce3482af
 import copy, math
@@ -416,8 +416,8 @@ HEAD_RIM = 7 # pixels of 2 mm: scalp, skull and the outer CSF
 PILOT, LEAST_AREA = 8, 400. # slices that settle the table; mm^2 of foreground in a slice that counts for the scan's histogram
 DACT_WINDOWS = {False: Window(low=.5, floor=.15), True: Window(air=True)} # brains, heads; the look-up table does the rest
 
-class DACT(Translator):
-    "Zero-shot low-field enhancement of one contrast (Zhang et al. 2026), ready to use."
+class DACTParts(Translator):
+    "What DACT is made of: prior, cohort and options; saving and loading."
     kind, enlarges, neighbours = "diffusion", True, True
     stripe_ratio = None # of 'input' and 'answer' of the last scan of neighbouring slices
 
@@ -447,7 +447,7 @@ class DACT(Translator):
         config:DACTConfig=DACTConfig(),
         anchor:Tensor|None=None, # slices (m, 1, H, W) instead of those that ship
         **options, # seed, batch_size, progress, samples
-    )->"DACT":
+    )->"DACTParts":
         "The shipped prior, for scans with or without a head."
         if head and config.rim == 0: config = replace(config, rim=HEAD_RIM)
         for place in (name, folder):
@@ -465,6 +465,9 @@ class DACT(Translator):
     @classmethod
     def from_networks(cls, found, settings, **options): return cls(found["prior"], found.get("anchor", {}).get("slices"), settings["label"], **options)
 
+# %% ../../nbs/methods/11_dact.ipynb #b70e7dfa
+class DACT(DACTParts):
+    "Zero-shot low-field enhancement of one contrast (Zhang et al. 2026), ready to use."
     def operator(self, spacing): # D for pixels of `spacing` (h, w) mm
         factor = tuple(max(s / self.spacing, 1.) for s in spacing)
         return InPlane(factor) if max(factor) > 1.001 else Identity()

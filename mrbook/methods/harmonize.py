@@ -8,8 +8,8 @@ __all__ = ['MARGIN', 'HARMONIZE_RECIPE', 'HARMONIZE_PRESETS', 'LEVELS', 'FOREGRO
            'harmonize_label', 'Beside', 'quantile_function', 'match_quantiles', 'Harmonizer', 'build_harmonizer',
            'harmonize', 'sagittal', 'unsagittal', 'cohort_quantiles', 'PairSlices', 'pair_slices', 'turn_slices',
            'smooth_field', 'pair_batches', 'pair_validation', 'train_harmonizer', 'shift_tones', 'tone_gap',
-           'HarmonizeTranslator', 'fit_tones', 'harmonizer_name', 'load_harmonizer', 'harmonize_file',
-           'train_on_folder']
+           'HarmonizerParts', 'HarmonizeTranslator', 'fit_tones', 'harmonizer_name', 'load_harmonizer',
+           'harmonize_file', 'train_on_folder']
 
 # %% ../../nbs/methods/50_harmonize.ipynb #82e1d963
 import math
@@ -377,8 +377,8 @@ def tone_gap(
 
 
 # %% ../../nbs/methods/50_harmonize.ipynb #a39f93fc
-class HarmonizeTranslator(Translator):
-    "Contrast harmonization of whole scans, ready to use."
+class HarmonizerParts(Translator):
+    "A harmonizer with what it was asked for; saving and loading."
     kind, plane, through, frame = "harmonizer", "sagittal", 2., (192., 224.)
     unshade, carries, spread, trained = True, "change", HARMONIZE_SPREAD, (.7, 3.)
 
@@ -411,7 +411,7 @@ class HarmonizeTranslator(Translator):
         folder:Path|None=None, # that `train_on_folder` wrote; None: the package's weights
         head:bool=False, # skull and scalp are in the picture
         **options, # of the translator: steps, samples, temperature, seed, batch_size, ...
-    )->"HarmonizeTranslator":
+    )->"HarmonizerParts":
         "A trained network, ready for whole scans."
         for place in (name, folder):
             if place is not None and Path(place, "config.json").is_file(): return cls.from_folder(place, device, **options)
@@ -425,6 +425,9 @@ class HarmonizeTranslator(Translator):
     @classmethod
     def from_networks(cls, found, settings, **options): return cls(found["model"], **(settings | options))
 
+# %% ../../nbs/methods/50_harmonize.ipynb #0091af14
+class HarmonizeTranslator(HarmonizerParts):
+    "Contrast harmonization of whole scans, ready to use."
     def sample(self,
         x:Tensor, # (n, 1, h, w) in [0, 1]
         seed:int, # of the noise

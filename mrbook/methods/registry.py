@@ -43,8 +43,8 @@ def _harmonize(to, source, head):
         lambda s, t, **o: harmonize_file(s, t, f"{source:g}T", to, **few, head=head, device="cpu", progress=False, **o), Contrast("t1w", source), head, True, 0)
 
 def _fgsb(to):
-    return Shipped(lambda **o: BothSides(FGSB.from_pretrained(to, steps=2, **o)),
-        lambda s, t, **o: synthesize_file(s, t, to, steps=2, device="cpu", progress=False, **o), Contrast("t1w", 3.))
+    return Shipped(lambda **o: BothSides(FGSB.from_pretrained(to, steps=1, **o)),
+        lambda s, t, **o: synthesize_file(s, t, to, steps=1, device="cpu", progress=False, **o), Contrast("t1w", 3.))
 
 def _unsb(weighting):
     return Shipped(lambda **o: UNSB.from_pretrained(weighting, steps=2, **o),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLANES', 'pictures', 'unpicture', 'finer_affine', 'Window', 'Contract', 'Region', 'checked_mask', 'region', 'box_of',
-           'frame_grid', 'cut_out', 'onto_grid', 'from_grid', 'follow', 'Pretrained', 'Working', 'Translator',
-           'BothSides', 'write_result']
+           'frame_grid', 'cut_out', 'onto_grid', 'from_grid', 'follow', 'Pretrained', 'Working', 'Framing',
+           'Translator', 'BothSides', 'write_result']
 
 # %% ../../nbs/methods/00_translator.ipynb #71851131
 import importlib, json, math, sys, time
@@ -296,18 +296,8 @@ class Working(NamedTuple):
     native: list # of float32 (X, Y, Z) in [0, 1], canonical grid of the scan: the input after the window
     notes: tuple # sentences
 
-class Translator(Contract, Pretrained):
-    "Base of every trained method. Subclasses declare what they need and fill in `translate`."
-    def translate(self, x:Tensor, spacing:tuple|None=None)->Tensor:
-        "Slices (N, C, h, w) in [0, 1] of one scan, in order, with pixels of `spacing` (h, w) mm -> (N, C, H, W) in [0, 1]."
-        raise TypeError(f"{type(self).__name__} does not say how to translate")
-
-    def answers(self, x:Tensor, spacing:tuple|None=None, **beside)->Tensor: # (s, N, C, H, W)
-        "All answers to the slices of a scan: one, or several samples."
-        return self.translate(x, spacing, **beside)[None]
-
-    spread = 1. # factor on the sd over samples
-
+class Framing(Contract, Pretrained):
+    "From a scan to the slices that a network sees, and from its answers back to the scan."
     def flat(self, scan, inside): # without the coil's shading; the window gives a zero point first
         scale = self.window.scale(scan.data[inside.mask & inside.valid], self.air(scan, inside))
         return scan.replace(data=bias_correct(np.maximum(scale.apply(scan.data, clip=False), 0), inside.mask & inside.valid)[0])
@@ -345,6 +335,23 @@ class Translator(Contract, Pretrained):
         known = work.known if data.shape == work.grid.shape else ndimage.zoom(work.known.astype(np.float32), np.array(data.shape) / work.known.shape, order=0) > .5
         return from_grid(data, finer_affine(work.grid.affine, work.grid.shape, data.shape), known, scan)
 
+    def finish(self, made, native, inside): # the change added to the input; what stands outside the mask
+        if self.carries == "change": made = native + made
+        return made if self.outside == "answer" else np.where(inside.mask, made, native if self.outside == "keep" else 0)
+
+# %% ../../nbs/methods/00_translator.ipynb #7e345780
+class Translator(Framing):
+    "Base of every trained method. Subclasses declare what they need and fill in `translate`."
+    def translate(self, x:Tensor, spacing:tuple|None=None)->Tensor:
+        "Slices (N, C, h, w) in [0, 1] of one scan, in order, with pixels of `spacing` (h, w) mm -> (N, C, H, W) in [0, 1]."
+        raise TypeError(f"{type(self).__name__} does not say how to translate")
+
+    def answers(self, x:Tensor, spacing:tuple|None=None, **beside)->Tensor: # (s, N, C, H, W)
+        "All answers to the slices of a scan: one, or several samples."
+        return self.translate(x, spacing, **beside)[None]
+
+    spread = 1. # factor on the sd over samples
+
     def translate_volume(self,
         volume, # `Volume` of any orientation and grid; for methods of several channels a sequence of registered ones
         mask=None, # brain (or head), `Volume` or array of the scan's shape; None: found
@@ -368,10 +375,6 @@ class Translator(Contract, Pretrained):
         if not uncertainty: return answer
         if len(made) < 2: raise ValueError("an uncertainty map needs at least two samples")
         return answer, give(np.where(inside.mask, self.put_back(made.std(0)[:, :1], work, ras) * self.spread, 0), np.inf)
-
-    def finish(self, made, native, inside): # the change added to the input; what stands outside the mask
-        if self.carries == "change": made = native + made
-        return made if self.outside == "answer" else np.where(inside.mask, made, native if self.outside == "keep" else 0)
 
 # %% ../../nbs/methods/00_translator.ipynb #43d6772b
 class BothSides(Translator):
