@@ -9,7 +9,7 @@ __all__ = ['PARAMETERS', 'PRESETS', 'app', 'TRAIN_PRESETS', 'Device', 'Force', '
            'check_study', 'strict_papermill', 'run_study', 'failure_text', 'collect', 'usable_cores', 'set_threads',
            'resolve_device', 'complete', 'columns_text', 'list_studies', 'studies', 'report_page', 'select_studies',
            'answer_study', 'run_studies', 'reproduce', 'check_output', 'enhance', 'harmonize', 'train_harmonize',
-           'train_fgsb', 'train_unsb', 'train_ot', 'synthesize', 'translate', 'reconstruct', 'weights_list',
+           'train_fgsb', 'train_unsb', 'train_ot', 'synthesize', 'translate', 'reconstruct', 'phantom', 'weights_list',
            'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch', 'check_packages', 'check_device',
            'check_content', 'doctor', 'main']
 
@@ -746,6 +746,36 @@ def reconstruct(
     device, start = _ready(input, output, force, device, weights, "mrbook train ot")
     from mrbook.methods.ot_own import reconstruct_file
     _written(reconstruct_file(input, output, mask, aux, device=device, weights=weights, batch_size=batch_size, progress=True), output, device, start)
+
+# %% ../nbs/cli.ipynb #9e2792dd
+@app.command()
+def phantom(
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the scan goes, .nii or .nii.gz; what it is goes beside it as .json.", show_default=False)],
+    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w|pd|flair|t2s", show_default=False, autocompletion=complete(("t1w", "t2w", "pd", "flair", "t2s")))],
+    field: Annotated[float, typer.Option(help="Field strength in tesla, 0.01 to 20.", metavar="TESLA", show_default=False)],
+    head: Annotated[bool, typer.Option("--head", help="With skull and scalp; else 0 outside the brain.")]=False,
+    lesions: Annotated[int, typer.Option(help="White-matter lesions, at most 100.", metavar="N")]=0,
+    seed: Seed=0,
+    spacing: Annotated[float, typer.Option(help="Voxel size, 1 to 8 mm.", metavar="MM")]=2.,
+    truth: Annotated[bool, typer.Option("--truth", help="Write the same person at 3 T without noise beside it, as OUT with _truth in its name.")]=False,
+    force: Force=False,
+):
+    """Write a synthetic scan to try things on: a person who was never scanned, by the signal equations of MRI.
+
+    [bold]Examples[/bold]
+
+    mrbook phantom scan.nii.gz --contrast t2w --field 0.055 --truth, then mrbook enhance scan.nii.gz out.nii.gz --contrast t2w
+
+    mrbook phantom patient.nii.gz --contrast flair --field 3 --head --lesions 8 --seed 1
+    """
+    check_output(output, None, force)
+    stem = output.name.removesuffix(".gz").removesuffix(".nii"); beside = output.with_name(f"{stem}_truth{output.name.removeprefix(stem)}")
+    if truth and beside.exists() and not force: raise ValueError(f"{beside} exists already: pass --force to replace it")
+    set_threads()
+    from mrbook.mri.cohorts import phantom_file
+    from mrbook.mri.physics import Contrast
+    phantom_file(output, Contrast(contrast, field), seed, spacing, lesions, head, truth=beside if truth else None)
+    print("\n".join(map(str, [output] + [beside] * truth)))
 
 # %% ../nbs/cli.ipynb #7da951b1
 weights_app = typer.Typer(no_args_is_help=True, help="The networks that ship with the package.")

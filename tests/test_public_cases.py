@@ -52,7 +52,10 @@ def test_a_z_scored_brain(command, tmp_path):
     for name, data in forms.items():
         save(data.astype(np.float32), A, tmp_path / f"{name}.nii.gz"); out[name] = answer(command, tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_out.nii.gz")
         assert json.loads((tmp_path / f"{name}_out.json").read_text())["notes"] == []
-    for name in ("z", "hundred"): assert np.abs(out[name] - out["raw"])[m].mean() < 0.003
+    apart = lambda name: float(np.abs(out[name] - out["raw"])[m].mean()); limit = 0.003
+    if command == "enhance": # its sampler enlarges rounding: what other units change stays below a third of what another seed changes
+        out["seed"] = answer(command, tmp_path / "raw.nii.gz", tmp_path / "seed_out.nii.gz", "--seed", "1"); limit = apart("seed") / 3
+    for name in ("z", "hundred"): assert apart(name) < limit, (name, apart(name), limit)
     assert not out["z"][:4].any()
 
 

@@ -17,7 +17,7 @@ import numpy as np, torch
 from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
-from ..mri.preprocess import bias_correct, find_brain, has_head, head_mask, looks_stripped, measured
+from ..mri.preprocess import background_value, bias_correct, find_brain, has_head, head_mask, looks_stripped, measured
 from ..mri.volumes import Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like, resolution_note, voxel_sizes, write_volume
 from ..training import write_atomic
 
@@ -149,7 +149,7 @@ def region(
     some = measured(scan) # a voxel inside that has the value of the background says nothing, be it 0 or the mean of a z-scored scan: it counts as 0 after the window
     if mask is None: mask = some if looks_stripped(scan) else head_mask(scan)
     if not mask.any(): raise VolumeError("no slice shows anatomy: is this a scan of a head?")
-    valid = mask & (some if not looks_stripped(scan) else measured(scan, holes=False)) if sees == "brain" else some | mask
+    valid = mask & (some if not looks_stripped(scan) else scan.data != np.float32(background_value(scan.data))) if sees == "brain" else some | mask
     return Region(mask, valid if valid.any() else mask, note)
 
 # %% ../../nbs/methods/00_translator.ipynb #0ec258a0

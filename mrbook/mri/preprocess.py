@@ -243,8 +243,10 @@ def measured(
     "Where a scan shows anything: the brain of a stripped scan; all of the field of view where air is noise."
     data, value = volume.data, background_value(volume.data)
     if value is None: return np.ones(data.shape, bool)
-    near = 1e-4 * float(np.ptp(data)) # what interpolation leaves of a constant
-    some = np.abs(data - np.float32(value)) > near
+    some = data != np.float32(value)
+    if not some.any(): return some
+    if value <= np.percentile(data[some], 1): # else it lies among the intensities, as in a z-scored scan, and a voxel near it is a voxel
+        some = np.abs(data - np.float32(value)) > 1e-4 * float(np.ptp(data)) # what interpolation leaves of a constant
     label, n = ndimage.label(some)
     if n > 1: count = np.bincount(label.ravel())[1:]; some = np.isin(label, 1 + np.flatnonzero(count >= 0.1 * count.max()))
     return _filled(some, volume.spacing) if holes else some
