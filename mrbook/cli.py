@@ -9,9 +9,9 @@ __all__ = ['PARAMETERS', 'PRESETS', 'app', 'TRAIN_PRESETS', 'Device', 'Force', '
            'check_study', 'strict_papermill', 'run_study', 'failure_text', 'collect', 'usable_cores', 'set_threads',
            'resolve_device', 'complete', 'columns_text', 'list_studies', 'studies', 'report_page', 'select_studies',
            'answer_study', 'run_studies', 'reproduce', 'check_output', 'enhance', 'harmonize', 'train_harmonize',
-           'train_fgsb', 'train_unsb', 'train_ot', 'synthesize', 'translate', 'reconstruct', 'phantom', 'weights_list',
-           'weights_verify', 'datasets_list', 'datasets_info', 'datasets_fetch', 'check_packages', 'check_device',
-           'check_content', 'doctor', 'main']
+           'train_fgsb', 'train_unsb', 'train_ot', 'train_recipe', 'synthesize', 'translate', 'reconstruct', 'phantom',
+           'weights_list', 'weights_verify', 'weights_install', 'datasets_list', 'datasets_info', 'datasets_fetch',
+           'check_packages', 'check_device', 'check_content', 'doctor', 'main']
 
 # %% ../nbs/cli.ipynb #bfd3991d
 import json, os, re, shutil, sys, textwrap, time
@@ -651,6 +651,28 @@ def train_ot(
     from mrbook.methods.ot_own import train_recon_on_pairs
     _trained(train_recon_on_pairs(pairs, output, preset, **options), output)
 
+# %% ../nbs/cli.ipynb #0b4c8195
+@train_app.command("recipe")
+def train_recipe(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...|shipped", help="Recipes by the name of their network, e.g. fgsb/flair; [bold]shipped[/bold]: all.", show_default=False)],
+    output: TrainOut,
+    minutes: Annotated[float, typer.Option(help="For each network, rendering its images included.")]=9.,
+    seed: Seed=0,
+    device: Device="auto",
+):
+    """Train the package's own networks anew, from images rendered from real label maps (MRBOOK_DATA; without them from phantoms).
+
+    On a GPU all of them train side by side, on a processor one after the other. The same command goes on where it was stopped.
+
+    [bold]Example[/bold]: mrbook train recipe fgsb/flair fgsb/t2w --device cuda --minutes 9 -o runs/recipes, then mrbook weights install runs/recipes
+    """
+    if minutes <= 0: raise ValueError(f"--minutes must be positive: {minutes}")
+    _check_device_name(device); set_threads()
+    from mrbook.learn.recipes import RECIPES, train_recipes
+    chosen = list(RECIPES) if "shipped" in names else names
+    for name in chosen: _choose(name, tuple(RECIPES), "recipe")
+    if any(train_recipes(chosen, output, resolve_device(device), minutes, seed=seed).values()): raise typer.Exit(1)
+
 # %% ../nbs/cli.ipynb #582246c0
 @app.command()
 def synthesize(
@@ -803,6 +825,23 @@ def weights_verify():
     state = verify()
     print(columns_text(sorted(state.items()), ("network", "sha256")))
     if any(v != "ok" for v in state.values()): raise typer.Exit(1)
+
+# %% ../nbs/cli.ipynb #b593c688
+@weights_app.command("install")
+def weights_install(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What [bold]mrbook train recipe[/bold] wrote.", show_default=False)],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks to install; none: all that are there.", show_default=False)]=None,
+):
+    """Put trained networks into the package, each with its row of the manifest.
+
+    [bold]Example[/bold]: mrbook weights install runs/recipes fgsb/flair
+    """
+    if not folder.is_dir(): raise ValueError(f"{folder} is not a folder: give what mrbook train recipe wrote")
+    from mrbook.learn.recipes import RECIPES, install
+    for name in names or (): _choose(name, tuple(RECIPES), "recipe")
+    done = install(folder, names)
+    if not done: raise ValueError(f"{folder} holds no trained network: train some with mrbook train recipe NAME -o {folder}")
+    print("installed: " + ", ".join(done))
 
 # %% ../nbs/cli.ipynb #1ee708a3
 def _megabytes(d): return f"{d.bytes / 1e6:.1f} MB" if d.files else "by hand"
