@@ -494,14 +494,14 @@ class DACT(DACTParts):
             restore(self.prior, x[some], operator, pilot, size, config, labels[some], own(some), until=early, through=beside, batch_size=self.batch_size)
             whole.lut = pilot.lut[:1].expand(len(x), -1).clone()
         fixed = replace(config, variant="anchored") if config.variant == "mix" else config
-        if through is not None: return self.translate_scan(x, operator, whole, fixed, labels, size, through, own(range(len(x))))
+        if through is not None: return self.restore_scan(x, operator, whole, fixed, labels, size, through, own(range(len(x))))
         for i in follow(range(0, len(x), self.batch_size), "batches of slices", self.progress):
             part = slice(i, i + self.batch_size); y = x[part]
             contrast = LUTMap(y, config, None, operator, scan[part]) if config.variant == "instance" else whole.part(part, fixed)
             out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], own(range(i, i + len(y)))))
         return torch.cat(out)
 
-    def translate_scan(self, x, operator, whole, config, labels, size, through, generator): # neighbouring slices, all of them in step
+    def restore_scan(self, x, operator, whole, config, labels, size, through, generator): # neighbouring slices, all of them in step
         contrast = whole if config.variant == "instance" else whole.part(slice(None), config)
         out = restore(self.prior, x, operator, contrast, size, config, labels, generator, progress=self.progress, through=through, batch_size=self.batch_size)
         self.stripe_ratio = {name: stripes(v) for name, v in (("input", x), ("answer", out))}
