@@ -30,7 +30,7 @@ def heads_of(
     "The real heads of a part, or phantoms where the label maps are not at hand."
     if maps_folder(): return read_heads(part, workers=min(8, os.cpu_count() or 1)).to(device)
     warnings.warn("the label maps are not here (MRBOOK_DATA): phantoms take their place", stacklevel=2)
-    return phantom_heads(dict(train=(7000, 7001), val=(7100,), test=(7200,))[part]).to(device)
+    return phantom_heads(dict(train=(7000,), val=(7100,), test=(7200,))[part]).to(device)
 
 def render(
     heads:Heads,
