@@ -15,7 +15,7 @@ from mrbook.mri.volumes import Volume
 a = phantom(3000); low = image(a, Contrast("t2w", 0.2), noise=0.02)[:, :, 28:34]
 for steps in (1, 3): # the first pass loads and warms up
     tick = time.perf_counter()
-    DACT.pretrained("t2w", config=DACTConfig(steps=steps), device="cpu", progress=False).translate_volume(Volume(low, a.affine))
+    DACT.from_pretrained("t2w", "cpu", config=DACTConfig(steps=steps)).translate_volume(Volume(low, a.affine))
 print(time.perf_counter() - tick)
 """
 SPIN = "while True: pass"
