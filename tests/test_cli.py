@@ -55,7 +55,7 @@ def test_version(capsys):
     assert capsys.readouterr().out.strip() == f"mrbook {mrbook.__version__}"
 
 
-@pytest.mark.parametrize("command", ["", "reproduce", "studies", "enhance", "harmonize", "synthesize", "train", "train harmonize", "train fgsb", "weights", "weights list", "weights verify", "datasets", "datasets list", "datasets info", "datasets fetch", "doctor"])
+@pytest.mark.parametrize("command", ["", "reproduce", "studies", "enhance", "harmonize", "synthesize", "train", "train harmonize", "train fgsb", "weights", "weights list", "weights verify", "datasets", "datasets list", "datasets info", "datasets fetch", "doctor", "phantom"])
 def test_help_teaches(command, capsys):
     assert cli.main([*command.split(), "--help"]) == 0
     text = capsys.readouterr().out
@@ -253,3 +253,62 @@ def test_a_run_that_is_interrupted(monkeypatch, capsys):
     monkeypatch.setattr(cli, "find_root", stop)
     assert cli.main(["studies"]) == 130
     assert capsys.readouterr().err == "mrbook: interrupted\n"
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_kernel_that_is_done_is_not_interrupted(ours):
+    "jupyter_client interrupts a kernel before it asks it to leave, which the kernel may report as an error. Ours only asks."
+    import asyncio, signal
+    from jupyter_client.manager import AsyncKernelManager
+
+    async def signals():
+        manager = cli._quiet_kernel()["kernel_manager_class"]() if ours else AsyncKernelManager()
+        await manager.start_kernel()
+        sent, send = [], manager.provisioner.send_signal
+
+        async def record(number):
+            sent.append(number)
+            await send(number)
+        manager.provisioner.send_signal = record
+        await manager.shutdown_kernel()
+        assert not await manager.is_alive()
+        return sent
+    assert (signal.SIGINT in asyncio.run(signals())) != ours
+
+
+def test_lists_fit_the_terminal(capsys, monkeypatch):
+    "Folded, with every word kept; without a terminal a row is a line."
+    for command in ("studies", "weights list", "datasets list"):
+        texts = []
+        for columns in ("0", "80"):
+            monkeypatch.setenv("COLUMNS", columns)
+            assert cli.main(command.split()) == 0
+            texts.append(capsys.readouterr().out)
+        plain, folded = texts
+        assert max(map(len, folded.splitlines())) <= 80 < max(map(len, plain.splitlines()))
+        assert sorted("".join(plain.split())) == sorted("".join(folded.split()))
+
+
+def test_reproduce_without_papermill(monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "papermill" else find(name, *a))
+    assert cli.main(["reproduce", "--device", "cpu"]) == 2
+    assert "pip install 'mrbook[studies]'" in one_line(capsys)
+
+
+def test_the_first_results_come_early():
+    "The shortest tables, then the longest studies; a few studies run the longest first."
+    study = lambda name, minutes: cli.StudyInfo(name, Path(name), "", "", "", "", dict(quick=minutes), 1)
+    many = [study(f"{k}_{i}", i) for i in range(1, 6) for k in ("table", "figure")]
+    assert [s.name for s in cli._in_order(many, 2, "quick")][:4] == ["table_1", "table_2", "table_5", "figure_5"]
+    assert sorted(map(id, cli._in_order(many, 2, "quick"))) == sorted(map(id, many))
+    assert [s.minutes["quick"] for s in cli._in_order(many[:3], 2, "quick")] == [2, 1, 1]
+
+
+def test_phantom_keeps_what_is_there(tmp_path, capsys):
+    out = tmp_path / "scan.nii"
+    arguments = ["phantom", str(out), "--contrast", "t1w", "--field", "3", "--spacing", "8", "--truth"]
+    assert cli.main(arguments) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["scan.json", "scan.nii", "scan_truth.nii"]
+    out.unlink(); (tmp_path / "scan.json").unlink(); capsys.readouterr()
+    assert cli.main(arguments) == 2 and "scan_truth.nii exists already" in one_line(capsys) and not out.exists()
