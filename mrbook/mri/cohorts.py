@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 import numpy as np, torch
+from scipy import ndimage
 from torch import Tensor
 from .phantom import Anatomy, axial, image, phantom
 from .. import __version__
@@ -96,8 +97,9 @@ def phantom_file(
     if not 0 <= noise <= 1: raise ValueError(f"noise is a standard deviation from 0 to 1: {noise}")
     paths = [check_output(p) for p in (target, truth) if p is not None]
     a = phantom(seed, spacing, lesions, head)
+    brain = ndimage.binary_fill_holes(a.brain) # where three tissues meet, none may have a label
     images = [image(a, contrast, noise=noise, bias=0.03, seed=seed, clip=False), image(a, Contrast(contrast.weighting, 3.), clip=False)]
-    for x, path in zip(images, paths): write_volume(Volume(1000 * (x if head else x * a.brain), a.affine), path)
+    for x, path in zip(images, paths): write_volume(Volume(1000 * (x if head else x * brain), a.affine), path)
     facts = dict(tool="mrbook phantom", version=__version__, contrast=str(contrast), sequence=asdict(protocol(contrast)), seed=seed, spacing_mm=spacing,
                  lesions=lesions, head=head, noise=noise, truth=paths[1].name if truth else None, warning="Synthetic: no person was scanned.")
     side = paths[0].with_name(paths[0].name.removesuffix(".gz").removesuffix(".nii") + ".json")
