@@ -173,15 +173,17 @@ def _brain_mask(job):
     held = [batch_of("val", 2, 900_000 + i, side) for i in range(job.count(8, 1))]
     def watch(model):
         with torch.no_grad(), torch.autocast(torch.device(job.device).type, torch.bfloat16): return float(np.mean([float(mask_loss(model(x), t)) for x, t in held]))
-    bank = [batch_of("train", 1, i, side) for i in range(job.count(400, 2))]
+    bank = [batch_of("train", 1, i, side) for i in range(job.count(600, 2))]
     bank = [torch.cat([b[0].half() for b in bank]), torch.cat([b[1] for b in bank])]
     def data(step, generator):
-        i = torch.randint(len(bank[0]), (2,), generator=generator); x, t = bank[0][i.to(bank[0].device)].float(), bank[1][i.to(bank[1].device)]
-        return (x.flip(2), t.flip(2)) if torch.rand((), generator=generator) < .5 else (x, t)
+        i = torch.randint(len(bank[0]), (1,), generator=generator); x, t = bank[0][i.to(bank[0].device)].float(), bank[1][i.to(bank[1].device)]
+        x, t = (x.flip(2), t.flip(2)) if torch.rand((), generator=generator) < .5 else (x, t)
+        return x.to(memory_format=torch.channels_last_3d), t
     def loss(model, batch, generator):
         with torch.autocast(torch.device(job.device).type, torch.bfloat16): return mask_loss(model(batch[0]), batch[1])
     torch.manual_seed(job.seed)
-    return train(BrainMaskNet(config), loss, data, job.folder, watch, device=job.device, seed=job.seed, max_minutes=job.left, lr=2e-3, warmup=50, decay="cosine", ema=.998, precision="no", weight_decay=.001, validate_every=100), config
+    net = BrainMaskNet(config).to(memory_format=torch.channels_last_3d)
+    return train(net, loss, data, job.folder, watch, device=job.device, seed=job.seed, max_minutes=job.left, lr=2e-3, warmup=50, decay="cosine", ema=.998, precision="no", weight_decay=.001, validate_every=100), config
 
 def _ot(job):
     from mrbook.methods.ot_recon import OTReconConfig, train_alignment, train_ot
@@ -216,7 +218,7 @@ RECIPES = {r.name: r for r in (
     Recipe("dact/prior", "diffusion", "3 T T1w, T2w and FLAIR, stripped and with head, at 2 mm", _prior, "mean squared error of v"),
     Recipe("unsb/t1w", "unsb", "UNSB + DMD2 + ASP, T1w, 64 mT to 3 T", lambda job: _unsb(job, "t1w"), "mean absolute error"),
     Recipe("unsb/t2w", "unsb", "UNSB + DMD2 + ASP, T2w, 64 mT to 3 T", lambda job: _unsb(job, "t2w"), "mean absolute error"),
-    Recipe("nets/brain-mask", "brain_mask", "brain mask of any contrast at 2 mm", _brain_mask, "Dice loss and cross-entropy"),
+    Recipe("nets/brain-mask", "brain_mask", "brain mask of any contrast at 2.5 mm", _brain_mask, "Dice loss and cross-entropy"),
     Recipe("ot/recon", "ot", "OT reconstruction, all patterns and rates", _ot, "NMSE"))}
 
 def run_recipe(

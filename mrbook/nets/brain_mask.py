@@ -21,8 +21,8 @@ from ..mri.volumes import Volume, VolumeError, canonical, resample_like, voxel_s
 class BrainMaskConfig:
     "Sizes of a `BrainMaskNet`."
     widths: tuple = (8, 16, 32, 32, 48) # channels of each level
-    spacing: float = 2. # mm
-    side: int = 128 # voxels of the cube
+    spacing: float = 2.5 # mm
+    side: int = 96 # voxels of the cube
 
 def _pair(cin, cout):
     layer = lambda a: [nn.Conv3d(a, cout, 3, padding=1), nn.GroupNorm(cout // 8, cout), nn.SiLU()]
