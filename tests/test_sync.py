@@ -58,7 +58,7 @@ def test_exported_cells_carry_no_flag(path):
 def room(module): return module.split(".")[1] if module.count(".") else module
 
 
-ALLOWED = dict(mri={"mri"}, cohorts={"mri", "cohorts"}, nets={"mri", "nets"}, generative={"mri", "nets", "generative"}, evaluate={"mri", "evaluate", "pretrained"},  # its frozen encoder and quality models ship as weights
+ALLOWED = dict(mri={"mri"}, cohorts={"mri", "cohorts"}, nets={"mri", "nets"}, generative={"mri", "nets", "generative"}, evaluate={"mri", "evaluate", "pretrained", "training"},  # its frozen encoder and quality models ship as weights
                training={"mri", "nets", "generative", "evaluate"}, pretrained={"mri", "nets", "generative", "evaluate", "training"},
                methods={"mri", "nets", "generative", "evaluate", "methods", "training", "pretrained"},
                learn={"mri", "nets", "generative", "evaluate", "methods", "training", "pretrained", "cohorts", "learn"})

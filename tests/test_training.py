@@ -1,7 +1,9 @@
 "A training process that is really killed, and really resumed."
-import json, signal, subprocess, sys, time
+import json, os, signal, socket, subprocess, sys, time
 
 import pytest
+
+from mrbook.training import load_tensors
 
 RUN = '''
 import sys, time, torch
@@ -55,3 +57,41 @@ def test_killed_and_resumed_is_the_same_run(whole, tmp_path, how):
     assert finish(start(tmp_path)) == ["steps", "80"]
     assert losses(tmp_path) == losses(whole)
     assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+TWO = '''
+import os, sys, torch
+from torch import nn
+rank = int(os.environ.get("RANK", 0)); out = sys.argv[1]
+from mrbook.training import Game, load_tensors, play, start_game, train
+class Cloud(Game):
+    def __init__(self):
+        super().__init__()
+        self.refiner, self.judge = nn.Linear(1, 1), nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Linear(16, 1))
+    def players(self): return dict(discriminator=[self.judge], generator=[self.refiner])
+    def rates(self): return dict(generator=[.5])
+    def turns(self, batch, rng):
+        fake = self.refiner(batch[0])
+        yield "discriminator", dict(real=(self.judge(batch[1]) - 1).square().mean(), fake=self.judge(fake.detach()).square().mean())
+        yield "generator", dict(fooled=(self.judge(fake) - 1).square().mean())
+x = torch.linspace(-1, 1, 64)[:, None]; data = x, torch.sin(3 * x)
+options = dict(steps=12, batch_size=int(sys.argv[2]), lr=1e-2, warmup=0, decay="none", ema=0., log_every=4, device="cpu", progress=False, clip=1.)
+torch.manual_seed(rank) # each process begins with weights of its own
+net = nn.Sequential(nn.Linear(1, 8), nn.SiLU(), nn.Linear(8, 1))
+one = train(net, lambda m, b, g: (m(b[0]) - b[1]).square().mean(), data, f"{out}/train", **options)
+two = play(start_game(Cloud, rank), data, f"{out}/play", **options)
+for name, run in dict(train=one, play=two).items():
+    kept = load_tensors(f"{out}/{name}/model.safetensors")[0]
+    assert all(torch.equal(v, kept[k]) for k, v in run.model.state_dict().items()), f"{name}: process {rank} has other weights"
+'''
+
+
+def test_two_processes_are_one_run_with_twice_the_batch(tmp_path):
+    "As `accelerate launch` starts them; the gradients are averaged, the weights and files are those of one process."
+    def begin(out, batch, **more): return subprocess.Popen([sys.executable, "-c", TWO, str(tmp_path / out), str(batch)], env=os.environ | more, stderr=subprocess.PIPE, text=True)
+    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = str(s.getsockname()[1])
+    both = dict(WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port, ACCELERATE_USE_CPU="true")
+    for p in [begin("two", 4, RANK=k, LOCAL_RANK=k, **both) for k in "01"] + [begin("one", 8)]: err = p.communicate(timeout=120)[1]; assert p.returncode == 0, err[-2000:]
+    for name in ("train", "play"):
+        a, b = (load_tensors(tmp_path / way / name / "model.safetensors")[0] for way in ("one", "two"))
+        assert all((a[k] - b[k]).abs().max() < 1e-5 for k in a) and any(v.abs().max() > .1 for v in a.values())

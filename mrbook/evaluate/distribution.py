@@ -9,7 +9,7 @@ __all__ = ['CONTRASTS', 'TASKS', 'BACKBONES', 'frechet_distance', 'SetDistance',
            'nearest_neighbours', 'novelty']
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #68bd8a5b
-import importlib.util, time, warnings
+import importlib.util, tempfile, time, warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from .no_reference import DISTORTIONS, distort
 from ..mri.phantom import axial, phantom, image as phantom_image
 from ..mri.physics import Contrast
+from ..training import train
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #cafb86f7
 def frechet_distance(
@@ -202,22 +203,23 @@ def train_features(
     mixed:bool=True, # bfloat16 convolutions: twice as fast where the processor knows them
 )->tuple[FeatureNet,list[float]]: # the frozen encoder and its losses
     "Train the default encoder on 3 T phantoms: about 3 minutes on one CPU core."
-    data, rng = lessons(seeds), np.random.default_rng(seed)
+    data = lessons(seeds)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = FeatureNet().to(device, memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps, pct_start=0.1)
-    losses = []
-    for _ in range(steps):
+        net = FeatureNet().to(memory_format=torch.channels_last)
+    def spoilt(step, generator):
+        rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         pick = torch.as_tensor(rng.choice(len(data["image"]), batch, replace=False))
         truth = {k: v[pick] for k, v in data.items()}
         images, truth["kind"], truth["severity"] = spoil(truth.pop("image"), rng)
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=mixed): embedding = net.embedding(images.to(device))
-        loss = task_loss(net.tasks(embedding.float()), {k: v.to(device) for k, v in truth.items()})
-        optimiser.zero_grad(); loss.backward(); optimiser.step(); schedule.step()
-        losses.append(loss.item())
-    net = net.cpu().eval().requires_grad_(False)
+        return images, truth
+    def loss(net, batch, generator):
+        embedding = net.embedding(batch[0])
+        with torch.autocast(embedding.device.type, enabled=False): return task_loss(net.tasks(embedding.float()), batch[1])
+    recipe = dict(lr=2e-3, warmup=steps // 10, weight_decay=.01, clip=0., ema=0., precision="bf16" if mixed else "no")
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(net, loss, spoilt, folder, steps=steps, seed=seed, device=device, log_every=1, progress=False, **recipe)
+    net, losses = run.model.cpu().requires_grad_(False), [l["loss"] for l in run.history]
     clean = torch.cat([net.embedding(x) for x in data["image"].split(64)])
     net.mean, net.sd = clean.mean(0), clean.std(0)
     return net, losses

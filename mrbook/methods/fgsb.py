@@ -23,7 +23,7 @@ from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import fast_precision, to_image, to_network
 from .files import contrast_name, run_file
-from .match import PAPER, Game, game_recipe, play, start_game, watch_pairs
+from ..training import PAPER, Game, game_recipe, play, start_game, watch_pairs
 from .translator import BothSides, Translator, Window, follow
 from ..mri.synthesis_tasks import task_slices
 from ..mri.volumes import percentile_window

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..generative.adversarial import discriminator_loss, generator_loss
 from ..generative.diffusion import to_image, to_network
 from .fgsb import train_paired
-from .match import PAPER, Game, game_recipe
+from ..training import PAPER, Game, game_recipe
 from .translator import Translator
 from ..nets.discriminators import DiscriminatorConfig, PatchDiscriminator
 from ..nets.resnet_generator import GeneratorConfig, ResnetGenerator, initialise

@@ -17,7 +17,7 @@ from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor, nn
 
 from ..evaluate.metrics import ssim
-from .match import Game
+from ..training import Game
 from .reconstructor import Reconstructor
 from .ot_recon import OT_PAPER, OT_RECIPE, ScanConfig, check_masks, magnitude, parse_config, reconstruct_slices, reconstruction_error, train_recon
 from ..mri.kspace import fft2c, rss

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .reconstructor import Reconstructor
 from .translator import follow
-from .match import Game, play, start_game
+from ..training import Game, play, start_game
 from ..mri.kspace import fft2c, ifft2c
 from ..mri.phantom import image, phantom
 from ..mri.physics import Contrast

@@ -20,9 +20,9 @@ from ..generative.diffusion import Diffusion, ddim_sample, to_image, to_network
 from ..generative.distribution_matching import frozen
 from .dact_prior import load_prior, prior_label
 from .fgsb_baselines import PlainGenerator
-from .match import Game, play, start_game
+from ..training import Game, play, start_game
 from .translator import Translator, follow
-from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, slowed, stack_contrasts, train_unsb, unsb_recipe
+from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, stack_contrasts, train_unsb, unsb_recipe
 from ..nets.discriminators import DiscriminatorConfig
 from ..nets.resnet_generator import GeneratorConfig
 from ..training import Recipe, Run, settle_recipe
@@ -150,6 +150,7 @@ class CUTGame(Game):
         self.contrast = PatchNCE(self.refiner.net.config.feature_channels(), patches=config.patches)
 
     def players(self): return dict(discriminator=[self.judge], generator=[self.refiner, self.contrast])
+    def rates(self): return dict(generator=[self.config.generator_rate, 1.])
 
     def patches(self, made, kept, rng):
         "PatchNCE of answers `made` against the slices `kept` that they came from."
@@ -166,7 +167,7 @@ class CUTGame(Game):
         if count < c.lead: return
         terms = dict(nce=c.nce * self.patches(made, kept, rng)) if c.nce else {}
         with frozen(self.judge): terms["adversarial"] = c.adversarial * generator_loss(self.judge(fake, 0).float(), c.game)
-        with slowed(self.refiner, c.generator_rate): yield "generator", terms
+        yield "generator", terms
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #b8963939
 def cycle_losses(
@@ -218,6 +219,7 @@ class CycleGame(Game):
         self.pool, self.pool_back = Pool(config.pool), Pool(config.pool)
 
     def players(self): return dict(discriminator=[self.judge, self.judge_back], generator=[self.refiner, self.back])
+    def rates(self): return dict(generator=[self.config.generator_rate] * 2)
 
     def turns(self, batch, rng):
         source, target, *_, count = batch
@@ -227,7 +229,7 @@ class CycleGame(Game):
         for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old), c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back), c.game)) | _slope(c, r1=(self.judge, target), r1_back=(self.judge_back, source))
         if count < c.lead: return
         with frozen(self.judge, self.judge_back): fooled = generator_loss(says(self.judge, there), c.game) + generator_loss(says(self.judge_back, here), c.game)
-        with slowed(nn.ModuleList([self.refiner, self.back]), c.generator_rate): yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
+        yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
 
 # %% ../../nbs/methods/21_unsb_baselines.ipynb #baee4b21
 class SDEdit(PortableTranslator):

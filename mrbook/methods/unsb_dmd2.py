@@ -6,14 +6,12 @@
 __all__ = ['ENTROPY_WEIGHTS', 'EDGES', 'STACKS', 'FOUND', 'FOUND_FOR', 'UNSB_PRESETS', 'LESSON', 'FRAME', 'PORTABLE_WINDOWS',
            'UNSBBasis', 'unsb_recipe', 'UNSBConfig', 'parse_unsb', 'stack_contrasts', 'unstack', 'ToneTable',
            'near_identity', 'BridgeRefiner', 'bridge_loss', 'mask_logits', 'mask_loss', 'boundary_distance',
-           'soft_edge', 'boundary_loss', 'slowed', 'check_teacher', 'LessonConfig', 'Lesson', 'adapt_teacher',
-           'DetailJudge', 'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches',
-           'paired_error', 'heap_distance', 'finish_tones', 'on_table', 'train_unsb', 'PortableTranslator', 'UNSB',
-           'build_unsb']
+           'soft_edge', 'boundary_loss', 'check_teacher', 'LessonConfig', 'Lesson', 'adapt_teacher', 'DetailJudge',
+           'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches', 'paired_error',
+           'heap_distance', 'finish_tones', 'on_table', 'train_unsb', 'PortableTranslator', 'UNSB', 'build_unsb']
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #363b0f89
 import copy, math, time
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from ..generative.bridge import BridgeSchedule, Chain, roll_out
 from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import Diffusion, fast_precision, to_image, to_network
 from ..generative.distribution_matching import as_critic, classifier_loss, dmd_gradient, dmd_loss, fooling_loss, frozen
-from .match import PAPER, Game, game_recipe, play, start_game, watch_pairs
+from ..training import PAPER, Game, game_recipe, play, start_game, watch_pairs
 from .translator import Translator, Window, follow
 from ..mri.volumes import neighbours
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator
@@ -336,18 +334,6 @@ def boundary_loss(
     outside = b * torch.sigmoid((distance - tolerance) / gate)
     return (outside.flatten(1).sum(1) / (b.flatten(1).sum(1) + 1e-3)).mean()
 
-# %% ../../nbs/methods/20_unsb_dmd2.ipynb #88a1b8f7
-@contextmanager
-def slowed(
-    module:nn.Module, # learns by Adam inside
-    share:float=1., # of each step that is kept, (0, 1]
-):
-    "Adam at a share of its learning rate: two time scales in one match."
-    before = [p.detach().clone() for p in module.parameters()] if share < 1 else []
-    yield
-    with torch.no_grad():
-        for p, old in zip(module.parameters(), before): p.copy_(old.lerp(p, share))
-
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #917b466d
 def check_teacher(
     teacher:Diffusion, # frozen model of the target
@@ -450,6 +436,9 @@ class UNSBPlayers(Game):
         of = dict(discriminator=[self.judge], energy=[self.energy], critic=[self.critic], generator=[self.refiner, self.contrast])
         return {k: v for k, v in of.items() if on[k]}
 
+    def rates(self):
+        return dict(critic=[self.config.critic_rate], generator=[self.config.generator_rate, 1.])
+
     def some(self, x): return x[:math.ceil(self.config.dmd_share * len(x))]
     def as_taught(self, x): return x.flatten(0, 1)[:, None] if self.apart else x
     def labels(self, x): return None if self.config.label < 0 else torch.full((len(x),), self.config.label, device=x.device)
@@ -521,10 +510,10 @@ class UNSBGame(UNSBPlayers):
             yield "energy", dict(energy=energy_loss(*self.statistics(torch.cat([walk, fake], 1), other, step), c.partition))
         for k in range(c.critic_turns if c.dmd and count % c.dmd_every == 0 else 0):
             seen = fake if k == 0 or not c.fresh else self.again(source, rng)
-            with slowed(self.critic, c.critic_rate): yield "critic", self.critic_terms(self.some(seen), self.some(target), rng)
+            yield "critic", self.critic_terms(self.some(seen), self.some(target), rng)
         if count < c.lead: return
         with frozen(self.judge, self.energy): terms = self.generator_terms(made, batch, walk, other, step, rng)
-        with slowed(self.refiner, c.generator_rate): yield "generator", terms
+        yield "generator", terms
 
     @torch.no_grad()
     def again(self, source, rng):
