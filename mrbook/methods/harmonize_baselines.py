@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from ..generative.diffusion import to_image, to_network
-from .sinkhorn_lut import apply_lut, sinkhorn_lut, soft_histogram
+from ..generative.sinkhorn_lut import apply_lut, sinkhorn_lut, soft_histogram
 from ..mri.volumes import Scale, Volume, restack, slices
 from ..nets.unet import mirror
 from ..pretrained import load
