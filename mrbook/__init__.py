@@ -27,6 +27,7 @@ class _MovedFinder:
     def exec_module(module):
         old, new = module.__name__, new_path(module.__name__)
         sys.modules[old] = importlib.import_module(new)
-        warnings.warn(f"{old} has moved and this path will go with the next release: import {new}", DeprecationWarning, stacklevel=2)
+        text = f"{old} has moved and this path will go with the next release: import {new}"
+        warnings.warn(text, DeprecationWarning, stacklevel=2)
 
 if _MovedFinder not in sys.meta_path: sys.meta_path.insert(0, _MovedFinder)

@@ -19,19 +19,23 @@ from ..mri.volumes import VolumeError
 # %% ../../nbs/generative/06_tones.ipynb #80f88415
 @dataclass(frozen=True, eq=False)
 class ToneTable:
-    "A piecewise linear table of tones; constant beyond its ends. `ToneTable(**tensors)` is the way back from `tensors`."
-    x: Tensor # (k,) source intensities, non-decreasing; where two are equal the table steps, and the step belongs to the later one
+    "A piecewise linear table of tones, constant beyond its ends; `ToneTable(**tensors)` undoes `tensors`."
+    x: Tensor # (k,) source intensities, non-decreasing; where two are equal the table steps to the later value
     y: Tensor # (k,) target intensities
 
     def __post_init__(self):
-        if self.x.ndim != 1 or self.x.shape != self.y.shape or not len(self.x): raise ValueError(f"knots and values are two rows of one length: {tuple(self.x.shape)} and {tuple(self.y.shape)}")
-        if not (self.x.isfinite().all() and self.y.isfinite().all()): raise ValueError("the table holds NaN or infinite values")
+        shapes = tuple(self.x.shape), tuple(self.y.shape)
+        if self.x.ndim != 1 or shapes[0] != shapes[1] or not len(self.x):
+            raise ValueError(f"knots and values must be two rows of one length: {shapes[0]} and {shapes[1]}")
+        if not torch.stack([self.x, self.y]).isfinite().all(): raise ValueError("the table holds NaN or infinity")
         if (self.x.diff() < 0).any(): raise ValueError("the knots must not fall: sort them together with their values")
 
     def __call__(self,
         v:Tensor|np.ndarray, # any shape, in the unit of `x`
     )->Tensor|np.ndarray: # the same shape, in the unit of `y`
-        if not torch.is_tensor(v): return np.interp(v, self.x.numpy(force=True), self.y.numpy(force=True)).astype(np.result_type(v, np.float32))
+        if not torch.is_tensor(v):
+            knots = (q.numpy(force=True) for q in (self.x, self.y))
+            return np.interp(v, *knots).astype(np.result_type(v, np.float32))
         x, y = self.x.to(v.device), self.y.to(v.device)
         at = v.to(x.dtype).clamp(x[0], x[-1])
         right = torch.searchsorted(x, at.detach().contiguous(), right=True).clamp(max=len(x) - 1)
@@ -53,7 +57,9 @@ def foreground_quantiles(
 )->Tensor: # (levels,) float32, non-decreasing
     "Quantiles of what is brighter than `floor`, from its smallest to its largest value; of at most 200 000 values."
     inside = x[x > floor].float()
-    if len(inside) < 100: raise VolumeError(f"only {len(inside)} {what} are brighter than {floor}: this is no scan, or it was not scaled to [0, 1]")
+    if len(inside) < 100:
+        raise VolumeError(f"only {len(inside)} {what} are brighter than {floor}: "
+                          "this is no scan, or it was not scaled to [0, 1]")
     return inside[::len(inside) // 200_000 + 1].quantile(torch.linspace(0, 1, levels, device=x.device))
 
 def tones_of_quantiles(
@@ -63,8 +69,8 @@ def tones_of_quantiles(
     ends:str="hold", # 'hold', 'origin' or 'unit'
 )->ToneTable:
     "Quantile matching (after Nyúl and Udupa 1999): the table that carries one row of quantiles to the other."
-    if ties not in ("mean", "jump", "spread"): raise ValueError(f"unknown ties {ties!r}: choose 'mean', 'jump' or 'spread'")
-    if ends not in ("hold", "origin", "unit"): raise ValueError(f"unknown ends {ends!r}: choose 'hold', 'origin' or 'unit'")
+    if ties not in ("mean", "jump", "spread"): raise ValueError(f"unknown ties {ties!r}: mean, jump or spread")
+    if ends not in ("hold", "origin", "unit"): raise ValueError(f"unknown ends {ends!r}: hold, origin or unit")
     x, y = own, goal
     if ties == "spread": x = own + 1e-5 * torch.arange(len(own)).to(own)
     if ties == "mean":
@@ -101,15 +107,17 @@ def tones_of_pairs(
 )->ToneTable: # in float64
     "Mean target intensity for each source intensity."
     x, y = (torch.as_tensor(v).flatten().double() for v in (source, target))
-    if x.shape != y.shape: raise ValueError(f"pairs need two images of one shape: {tuple(source.shape)} and {tuple(target.shape)}")
+    if source.shape != target.shape:
+        raise ValueError(f"pairs need two images of one shape: {tuple(source.shape)} and {tuple(target.shape)}")
     level = ((x - low) * (bins / (high - low))).long().clamp(0, bins - 1)
     n = level.bincount(minlength=bins); seen = n > least
-    if not seen.any(): raise ValueError(f"no bin holds more than {least} voxels: give more voxels, or scale them to {low:g} to {high:g}")
+    if not seen.any():
+        raise ValueError(f"no bin holds more than {least} voxels: give more, or scale them to {low:g} to {high:g}")
     mean = (level.bincount(y, bins) / n.clamp(min=1))[seen]
     knots = low + (seen.nonzero()[:, 0].double() + .5) * ((high - low) / bins)
     return ToneTable(knots, _isotonic(mean, n[seen].double()) if monotone else mean)
 
-# %% ../../nbs/generative/06_tones.ipynb #5e098542
+# %% ../../nbs/generative/06_tones.ipynb #331b9a7b
 def identity_tones(
     low:float=0., # it is constant below
     high:float=1., # and above
