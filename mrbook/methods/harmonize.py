@@ -107,8 +107,8 @@ def match_quantiles(
     goal:Tensor, # (LEVELS,) of the target scanner
 )->Tensor: # x after the monotone table own -> goal, in [0, 1]
     "Quantile matching: a piecewise linear table through the origin."
-    table = tones_of_quantiles(*(q.detach().cpu().double() for q in (own, goal)), ties="jump", ends="origin")
-    return table(x.cpu()).to(x)
+    table = tones_of_quantiles(own.cpu(), goal.cpu(), ties="jump", ends="origin")
+    return torch.from_numpy(table(x.float().numpy(force=True))).to(x) # by numpy: in double precision, on the CPU
 
 # %% ../../nbs/methods/50_harmonize.ipynb #b60a206f
 class Harmonizer(nn.Module):
