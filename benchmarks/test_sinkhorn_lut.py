@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from importlib import metadata
 from pathlib import Path
 import pytest, torch, ot
-from mrbook.methods.sinkhorn_lut import bin_centers, quantile_lut, sinkhorn_lut, sinkhorn_potential, soft_histogram, transport_plan
+from mrbook.generative.sinkhorn_lut import bin_centers, quantile_lut, sinkhorn_lut, sinkhorn_potential, soft_histogram, transport_plan
 
 BINS, FLOOR, TOL = 256, 1e-8, 1e-6
 pytestmark = pytest.mark.benchmark(timer=time.process_time)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from ..evaluate.consistency import slice_to_slice
 from ..generative.diffusion import Diffusion, draw, grid
-from .sinkhorn_lut import apply_lut, bin_centers, quantile_lut, sinkhorn_lut, soft_histogram
+from ..generative.sinkhorn_lut import apply_lut, bin_centers, quantile_lut, sinkhorn_lut, soft_histogram
 from .files import contrast_name, read_source, run_file, sha256_of
 from .translator import Translator, Window, follow, pictures
 from ..mri.low_field import Identity, InPlane

@@ -19,6 +19,7 @@ from pathlib import Path
 from torch import Tensor, nn
 from tqdm import tqdm
 from ..generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample, draw, fast_precision, to_image, to_network
+from ..generative.tones import foreground_quantiles, tones_of_quantiles
 from .files import field_strength, run_file
 from .translator import Translator, Window, follow
 from ..mri.preprocess import has_head, looks_stripped
@@ -98,9 +99,7 @@ def quantile_function(
     x:Tensor, # a scan or its slices, any shape, in [0, 1]
 )->Tensor: # (LEVELS,), non-decreasing
     "Quantiles of the foreground, from the smallest to the largest value."
-    inside = x[x > FOREGROUND].float()
-    if len(inside) < 100: raise VolumeError(f"only {len(inside)} voxels are brighter than {FOREGROUND}: this is no scan, or it was not scaled to [0, 1]")
-    return torch.quantile(inside[::len(inside) // 200_000 + 1], torch.linspace(0, 1, LEVELS, device=x.device))
+    return foreground_quantiles(x, LEVELS, FOREGROUND)
 
 def match_quantiles(
     x:Tensor, # any shape, in [0, 1]
@@ -108,8 +107,8 @@ def match_quantiles(
     goal:Tensor, # (LEVELS,) of the target scanner
 )->Tensor: # x after the monotone table own -> goal, in [0, 1]
     "Quantile matching: a piecewise linear table through the origin."
-    knots = [np.concatenate([[0], q.float().cpu().numpy()]) for q in (own, goal)]
-    return torch.from_numpy(np.interp(x.float().cpu().numpy(), *knots)).to(x)
+    table = tones_of_quantiles(own.cpu(), goal.cpu(), ties="jump", ends="origin")
+    return torch.from_numpy(table(x.float().numpy(force=True))).to(x) # by numpy: in double precision, on the CPU
 
 # %% ../../nbs/methods/50_harmonize.ipynb #b60a206f
 class Harmonizer(nn.Module):

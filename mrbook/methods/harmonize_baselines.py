@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from ..generative.diffusion import to_image, to_network
-from .sinkhorn_lut import apply_lut, sinkhorn_lut, soft_histogram
+from ..generative.sinkhorn_lut import apply_lut, sinkhorn_lut, soft_histogram
+from ..generative.tones import tones_of_quantiles
 from ..mri.volumes import Scale, Volume, restack, slices
 from ..nets.unet import mirror
 from ..pretrained import load
@@ -78,9 +79,8 @@ class QuantileMatch:
     )->np.ndarray: # float32, same shape, 0 in the background
         "Map every foreground voxel by its quantile."
         inside, values = _matched(data, mask)
-        source, level = np.unique(np.quantile(values, np.linspace(0, 1, len(self.quantiles))), return_inverse=True)
-        goal = np.bincount(level, self.quantiles.numpy()) / np.bincount(level)
-        return np.where(inside, np.interp(data, source, goal), 0).astype(np.float32)
+        own = torch.from_numpy(np.quantile(values, np.linspace(0, 1, len(self.quantiles))))
+        return np.where(inside, tones_of_quantiles(own, self.quantiles)(data), 0).astype(np.float32)
 
 # %% ../../nbs/methods/51_harmonize_baselines.ipynb #8ad8e6ea
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from .dact_prior import load_prior, prior_label
 from .fgsb_baselines import PlainGenerator
 from ..training import Game, play, start_game
 from .translator import Translator, follow
-from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneTable, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, stack_contrasts, train_unsb, unsb_recipe
+from .unsb_dmd2 import UNSB, DetailJudge, PortableTranslator, ToneLayer, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, stack_contrasts, train_unsb, unsb_recipe
 from ..nets.discriminators import DiscriminatorConfig
 from ..nets.resnet_generator import GeneratorConfig
 from ..training import Recipe, Run, settle_recipe
@@ -36,7 +36,7 @@ class Bicubic(PortableTranslator):
 class ToneTranslator(PortableTranslator):
     "The table of tones and nothing else."
     def __init__(self,
-        table:ToneTable, # fitted to two heaps; that of a trained network is its `table`
+        table:ToneLayer, # fitted to two heaps; that of a trained network is its `table`
     ): self.table = table
 
     @torch.no_grad()
@@ -124,7 +124,7 @@ class OnePass(nn.Module):
         super().__init__()
         self.config, self.precision = config, "no"
         self.net = near_identity(PlainGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels)), config.residual)
-        self.table, self.finish = (ToneTable(config.channels) if on else None for on in (config.table, config.finish))
+        self.table, self.finish = (ToneLayer(config.channels) if on else None for on in (config.table, config.finish))
 
     def made(self, x): return self.call(x if self.table is None else self.table(x)) # before the last table
     def forward(self, x): return self.made(x) if self.finish is None else self.finish(self.made(x))

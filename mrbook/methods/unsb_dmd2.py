@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENTROPY_WEIGHTS', 'EDGES', 'STACKS', 'FOUND', 'FOUND_FOR', 'UNSB_PRESETS', 'LESSON', 'FRAME', 'PORTABLE_WINDOWS',
-           'UNSBBasis', 'unsb_recipe', 'UNSBConfig', 'parse_unsb', 'stack_contrasts', 'unstack', 'ToneTable',
+           'UNSBBasis', 'unsb_recipe', 'UNSBConfig', 'parse_unsb', 'stack_contrasts', 'unstack', 'ToneLayer',
            'near_identity', 'BridgeRefiner', 'bridge_loss', 'mask_logits', 'mask_loss', 'boundary_distance',
            'soft_edge', 'boundary_loss', 'check_teacher', 'LessonConfig', 'Lesson', 'adapt_teacher', 'DetailJudge',
            'without_mean', 'UNSBPlayers', 'UNSBGame', 'step_cost', 'check_unpaired', 'UnpairedBatches', 'paired_error',
@@ -27,6 +27,7 @@ from ..generative.contrastive import PatchNCE
 from ..generative.diffusion import Diffusion, fast_precision, to_image, to_network
 from ..generative.distribution_matching import as_critic, classifier_loss, dmd_gradient, dmd_loss, fooling_loss, frozen
 from ..training import PAPER, Game, game_recipe, play, start_game, watch_pairs
+from ..generative.tones import ToneTable, foreground_quantiles, tones_of_quantiles
 from .translator import Translator, Window, follow
 from ..mri.volumes import neighbours
 from ..nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator
@@ -63,7 +64,7 @@ class UNSBBasis:
     identity: bool = True # half of PatchNCE is for a walk that begins at the target (UNSB)
     identity_every: int = 1 # steps from one such walk to the next (ours)
     lead: int = 0 # first steps, in which the generator waits while the others learn (ours)
-    table: bool = False # the walk begins at the slice after a table of tones, see `ToneTable` (ours)
+    table: bool = False # the walk begins at the slice after a table of tones, see `ToneLayer` (ours)
     finish: bool = False # answers end in such a table as well, learnt when the match is over (ours)
     patches: int = 256 # locations per map in PatchNCE
 
@@ -164,8 +165,8 @@ def unstack(
     return made.mean(1, keepdim=True) if stack == "replicated" else made[:, :1]
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #031bf900
-class ToneTable(nn.Module):
-    "One monotone table per contrast, from the quantiles of one heap's foreground to those of another's; does nothing until `fit`."
+class ToneLayer(nn.Module):
+    "One `ToneTable` per contrast, from the quantiles of one heap's foreground to those of another's; does nothing until `fit`."
     def __init__(self,
         channels:int=1, # 1, 2 or 3, see `UNSBConfig`
         stack:str="contrasts", # what fills them
@@ -179,16 +180,13 @@ class ToneTable(nn.Module):
         source:Tensor, # (N, c, H, W) in [0, 1]
         target:Tensor, # of others, (M, c, H, W)
         floor:float=.02, # darker is background
-    )->"ToneTable": # itself
-        "Learn the table from two heaps without pairs."
-        share = torch.linspace(0, 1, self.knots.shape[-1] - 2)
+    )->"ToneLayer": # itself
+        "Learn the tables from two heaps without pairs."
         for k, row in enumerate(self.knots):
-            for name, x, into in zip(("source", "target"), (source, target), row):
-                x = (x if len(self.knots) == 1 else x[:, k]).float(); x = x[x > floor]
-                if len(x) < 100: raise ValueError(f"only {len(x)} {name} pixels are brighter than {floor}: these are no scans, or they were not scaled to [0, 1]")
-                into[1:-1] = x[::len(x) // 200_000 + 1].quantile(share).to(into)
-            row[0, 1:-1] += 1e-5 * torch.arange(len(share)).to(row) # rising, also where many pixels are alike
-            row[:, -1] = row[:, -2:].max(1).values.clamp(min=1)
+            sides = (x if len(self.knots) == 1 else x[:, k] for x in (source, target))
+            own, goal = (foreground_quantiles(x, row.shape[-1] - 2, floor, f"{name} pixels") for name, x in zip(("source", "target"), sides))
+            table = tones_of_quantiles(own, goal, ties="spread", ends="unit") # rising, also where many pixels are alike
+            row.copy_(torch.stack([table.x, table.y]))
         return self
 
     def forward(self,
@@ -198,11 +196,8 @@ class ToneTable(nn.Module):
         return self.tones(x)
 
     def tones(self, x): # contrast by contrast
-        out = []
-        for k, v in enumerate(to_image(x.float()).split(x.shape[1] // len(self.knots), 1)):
-            old, new = self.knots[k]; i = torch.searchsorted(old, v.contiguous()).clamp(1, len(old) - 1)
-            out.append(torch.lerp(new[i - 1], new[i], (v - old[i - 1]) / (old[i] - old[i - 1]).clamp(min=1e-6)))
-        return to_network(torch.cat(out, 1))
+        parts = to_image(x.float()).split(x.shape[1] // len(self.knots), 1)
+        return to_network(torch.cat([ToneTable(*row)(v) for row, v in zip(self.knots, parts)], 1))
 
 # %% ../../nbs/methods/20_unsb_dmd2.ipynb #38755b5c
 def near_identity(
@@ -224,8 +219,8 @@ class BridgeRefiner(nn.Module):
         super().__init__()
         self.config, self.precision = config, "no"
         self.net = near_identity(ResnetGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels), generator), config.residual)
-        self.schedule, self.table = BridgeSchedule(config.nfe, config.tau), ToneTable(config.channels, config.stack) if config.table else None
-        self.finish = ToneTable(config.channels, config.stack) if config.finish else None
+        self.schedule, self.table = BridgeSchedule(config.nfe, config.tau), ToneLayer(config.channels, config.stack) if config.table else None
+        self.finish = ToneLayer(config.channels, config.stack) if config.finish else None
         self.register_buffer("latent", torch.randn(1, self.net.latent, generator=torch.Generator().manual_seed(0))) # of every answer at test time
 
     def call(self, x, k, z=None):
@@ -684,11 +679,11 @@ def on_table(
     config, # `UNSBConfig`, or one of a baseline
     source:Tensor, # slices in [0, 1]
     target:Tensor, # of others
-)->tuple[ToneTable|None, Tensor]: # the table of the two heaps, if the config wants one; the source where the walk begins
+)->tuple[ToneLayer|None, Tensor]: # the table of the two heaps, if the config wants one; the source where the walk begins
     "Learn the tones before anything else."
     stack = getattr(config, "stack", "contrasts"); check_unpaired(source, target, config.channels, 1, stack)
     if not config.table: return None, source
-    table = ToneTable(config.channels, stack).fit(source, target)
+    table = ToneLayer(config.channels, stack).fit(source, target)
     return table, torch.cat([to_image(table.tones(to_network(x))) for x in source.float().split(64)])
 
 def train_unsb(
