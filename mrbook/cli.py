@@ -14,7 +14,7 @@ __all__ = ['PARAMETERS', 'PRESETS', 'app', 'TRAIN_PRESETS', 'Device', 'Force', '
            'check_packages', 'check_device', 'check_content', 'doctor', 'main']
 
 # %% ../nbs/cli.ipynb #bfd3991d
-import json, os, re, shutil, sys, textwrap, time
+import json, os, re, shutil, sys, textwrap, time, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -948,9 +948,14 @@ def main(
     def wrong(text):
         print(f"mrbook: error: {' '.join(str(text).split())}", file=sys.stderr)
         return 2
+    def note(message, category, *place): # a warning without its line of source code
+        kind = "" if issubclass(category, UserWarning) else f"{category.__name__}: "
+        print(f"note: {kind}{' '.join(str(message).split())}", flush=True)
     def interrupted(): print("mrbook: interrupted", file=sys.stderr); return 130
     try:
-        code = typer.main.get_command(app).main(argv, prog_name="mrbook", standalone_mode=False) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = note
+            code = typer.main.get_command(app).main(argv, prog_name="mrbook", standalone_mode=False) or 0
         return interrupted() if code == 130 else code
     except typer.Abort: return interrupted()
     except (ValueError, OSError) as e:

@@ -132,11 +132,16 @@ def saving_keeps_all(row, place):
 
 
 def odd_slices_are_answered(row, place):
-    v = registry_scan(row, slices=slice(40, 52) if row.across == 2 else slice(38, 50)); middle = v.shape[2] // 2
+    v = registry_scan(row, slices=slice(40, 52) if row.across == 2 else slice(38, 50)); other = 2 - row.across
+    def one(axis): # slice in the middle
+        at = v.shape[axis] // 2; part = tuple(slice(at, at + 1) if k == axis else slice(None) for k in range(3))
+        return Volume(v.data[part], moved(v, at * (np.arange(3) == axis)))
     thick = lambda axis, n: Volume(np.add.reduceat(v.data, np.arange(0, v.shape[axis], n), axis) / n, v.affine @ np.diag([*np.where(np.arange(3) == axis, n, 1), 1]))
-    for odd in (Volume(v.data[:, :, middle:middle + 1], moved(v, [0, 0, middle])), thick(row.across, 3), thick(2 - row.across, 3)): # one slice; 6 mm in the plane, and across it
-        out = row.build().translate_volume(odd).data; mask = head_mask(odd) if row.head else measured(odd)
-        assert out.shape == odd.shape and np.isfinite(out).all() and (out[mask] > 0).mean() > 0.6 and out[mask].std() > 0.02
+    for odd in (one(row.across), thick(row.across, 3), thick(other, 3)): # one slice; 6 mm in the plane, and across it
+        out = row.build().translate_volume(odd); mask = head_mask(odd) if row.head else measured(odd)
+        assert out.data.shape == odd.shape and np.isfinite(out.data).all() and (out.data[mask] > 0).mean() > 0.6 and out.data[mask].std() > 0.02
+        assert any("6 mm thick" in n for n in out.notes) == (odd.spacing[other] > 5), out.notes
+    with pytest.raises(VolumeError, match=f"has 1 .* slices.*give a scan of {row.build().plane} slices"): row.build().translate_volume(one(other)) # seen from the side
 
 
 def a_spot_stays_where_it_is(row, place):

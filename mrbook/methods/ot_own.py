@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from .files import best_device, read_source, record
+from .files import best_device, overheard, read_source, record
 from .ot_recon import OT_WEIGHTS, OTRecon, OTReconConfig, train_alignment, train_ot
 from .reconstructor import Scan, as_scan, grid_of
 from .translator import write_result
@@ -55,12 +55,14 @@ def reconstruct_file(
 )->dict: # the provenance that is written beside the image
     "Reconstruct undersampled k-space, guided by a T1w file; refuses what does not fit, never returns a silent zero image."
     target, tick, device = check_output(target), time.perf_counter(), best_device(device)
-    scan = read_scan(kspace, mask, aux, check)
-    method = OTRecon.from_pretrained("ot", device, weights, batch_size=batch_size, progress=progress)
-    out = method.run(scan); (n, coils, h, w), moves = scan.kspace.shape, out.details.displacement
+    with overheard() as heard:
+        scan = read_scan(kspace, mask, aux, check)
+        method = OTRecon.from_pretrained("ot", device, weights, batch_size=batch_size, progress=progress)
+        out = method.run(scan)
+    (n, coils, h, w), moves = scan.kspace.shape, out.details.displacement
     moved = moves.norm(dim=1)[scan.aux.data[:, 0] > .05] if moves is not None else ()
     shift = dict(displacement_px=round(float(moved.median()), 2) if len(moved) else None, folds=int(folds(moves).sum()) if moves is not None else None)
-    facts = record("mrbook reconstruct", "spatial and modal optimal transport (Wang et al. 2023)", dict(kspace=_data_file(kspace), mask=mask, aux=aux), device, tick, scan.aux.source, out.volume.notes,
+    facts = record("mrbook reconstruct", "spatial and modal optimal transport (Wang et al. 2023)", dict(kspace=_data_file(kspace), mask=mask, aux=aux), device, tick, scan.aux.source, (*out.volume.notes, *heard),
         "The network was trained on synthetic heads; what was not measured is guessed, with the T1w as a guide.",
         measured=round(float(scan.mask.float().mean()), 4), slices=n, coils=coils, config=asdict(method.model.config), declared=method.declared(), consistency=out.changed, **shift,
         orientation=EXPECTED.format(n=n, h=h, w=w), weights=weights_sha256(OT_WEIGHTS[.25], weights))

@@ -152,7 +152,7 @@ def folder_cohort(
                 if kind is None: problems.append(f"{path}: no weighting in the name (t1, t2, t2s, pd or flair)"); continue
                 c = Contrast(kind, field)
                 if c in s.volumes: problems.append(f"{path}: a second {kind} of {folder.name}"); continue
-                s.volumes[c] = read_volume(path)
+                s.volumes[c] = read_volume(path, scan=True)
             except VolumeError as e: problems.append(str(e))
         if s.volumes: subjects.append(s)
     if problems: raise VolumeError(f"{len(problems)} file(s) of {root} cannot be used:\n  " + "\n  ".join(problems))

@@ -180,7 +180,7 @@ def registration(
 def _read(path, role, notes): # the volume, or raise; odd headers go to the notes. Lesion maps may be empty: None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", VolumeWarning)
-        try: v = read_volume(path)
+        try: v = read_volume(path, scan=role != "lesion")
         except VolumeError as e:
             if role == "lesion" and "all zeros" in str(e): return None
             raise VolumeError(f"{role} {e}".replace("exist: check the path", "exist: check the path, which starts at the folder of the csv")) from None

@@ -390,7 +390,7 @@ def read_volume_kspace(
     grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; it is only compared
 )->Measurement:
     "Simulated k-space of a magnitude volume's axial slices (the protocol of SAN on DICOM-derived volumes)."
-    s = slices(read_volume(path), size=size).data
+    s = slices(read_volume(path, scan=True), size=size).data
     name = f"k-space of {Path(path).name}"
     return Measurement(as_kspace(fft2c(s), name) if grid is None else fit_axes(fft2c(s), grid, name)[0], truth=s, size=tuple(s.shape[-2:]), notes=("a magnitude image: its k-space is simulated, without phase, coils or noise of its own",))
 

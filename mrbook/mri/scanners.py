@@ -217,7 +217,7 @@ def load_pair(
     names:tuple=("1.5T", "3T"), # what the scanners are called in `Travel.scans`
 )->Travel:
     "Read, register and preprocess one person's two scans."
-    a, b = (canonical(read_volume(p))[0] for p in (first, second))
+    a, b = (canonical(read_volume(p, scan=True))[0] for p in (first, second))
     a = resample(a, (spacing,) * 3)
     m = None if mask is None else resample_like(read_volume(mask), a, order=0).data > 0.5
     x, y, _ = prepare_pair(a, b, m)

@@ -350,7 +350,7 @@ def _onto(moving, fixed): # the same voxels, where they lie once the head is tha
     return np.linalg.inv(register_rigid(moving, fixed).matrix) @ moving.affine
 
 def _read_side(paths, brain, register): # scans in the world of the T1w, its mask as a volume
-    scans = {w: canonical(read_volume(p))[0] for w, p in paths.items()}
+    scans = {w: canonical(read_volume(p, scan=True))[0] for w, p in paths.items()}
     first = next(iter(sorted(scans)))
     mask = brain_of(paths[first], scans[first], brain)
     bare = scans[first].replace(data=scans[first].data * mask)

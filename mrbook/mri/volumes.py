@@ -196,8 +196,16 @@ def _decode(path):
     return Volume(data, affine, header, notes + [f"header repaired: {r}" for r in repairs.splitlines()] + odd), odd
 
 # %% ../../nbs/mri/02_volumes.ipynb #8fb81f98
+def _refuse_labels(volume, name):
+    "Refuses what holds no intensities; see `looks_like_labels`."
+    if not looks_like_labels(volume): return
+    low, high = volume.data.min(), volume.data.max(); two = ((volume.data == low) | (volume.data == high)).all()
+    what = f"two values only, {low:g} and {high:g}: this is a mask" if two else "few values, each in large patches: this is a map of labels or a smoothed mask"
+    raise VolumeError(f"{name} holds {what}, give the scan that belongs to it")
+
 def read_volume(
     path:str|Path, # a .nii or .nii.gz file with one frame
+    scan:bool=False, # intensities are wanted: refuse a mask or a map of labels in their place
 )->Volume: # float32, scl_slope applied; `notes` holds what was odd
     "Read one NIfTI image; `VolumeError` refuses it in one line, `VolumeWarning` tells of a doubtful header."
     path = Path(path).expanduser()
@@ -210,6 +218,7 @@ def read_volume(
     except (OSError, HeaderDataError, ValueError, MemoryError) as e:
         why = str(e).partition("\n")[0] or type(e).__name__
         raise VolumeError(f"{path.name}: cannot be read ({why}): check the file and its permissions") from None
+    if scan: _refuse_labels(volume, path.name)
     for note in odd: warnings.warn(f"{path.name}: {note}", VolumeWarning, stacklevel=2)
     return volume
 
