@@ -8,10 +8,10 @@ import pytest, torch
 
 VOLUME = """
 import json, resource, time, numpy as np, torch
-from mrbook.methods.dact import DACT
+from mrbook.methods.dact.dact import DACT
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
-from mrbook.mri.volumes import Volume
+from mrbook.scans.volume import Volume
 a = phantom(3000); low = image(a, Contrast("t2w", 0.2), noise=0.02)[:, :, 18:78]
 tick = time.perf_counter(); out = DACT.from_pretrained("t2w").translate_volume(Volume(low, a.affine))
 print(json.dumps(dict(seconds=time.perf_counter() - tick, slices=low.shape[2], peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, threads=torch.get_num_threads())))
@@ -20,9 +20,9 @@ print(json.dumps(dict(seconds=time.perf_counter() - tick, slices=low.shape[2], p
 
 @pytest.fixture(scope="module")
 def problem():
-    from mrbook.methods.dact import DACTConfig, LUTMap
-    from mrbook.methods.dact_bench import make_bench
-    from mrbook.methods.dact_prior import load_prior
+    from mrbook.methods.dact.dact import DACTConfig, LUTMap
+    from mrbook.methods.dact.scores import make_bench
+    from mrbook.methods.dact.prior import load_prior
     bench = make_bench("t1w", "SPGR", subjects=4, slices=2, split="val")
     prior, anchors = load_prior()
     y = bench.y[:, :, 4:-4] # 48 x 48 of 4 mm: 96 x 96 at 2 mm
@@ -31,7 +31,7 @@ def problem():
 
 def test_overhead_over_the_denoiser(problem, note, in_turns):
     "Total time of DACT over the same 50 denoiser calls alone, in turns, median of the ratios."
-    from mrbook.methods.dact import restore
+    from mrbook.methods.dact.dact import restore
     prior, anchor, y, operator, subject, config, LUTMap = problem
     label, x = torch.zeros(len(y), dtype=torch.long), torch.randn(len(y), 1, 96, 96, generator=torch.Generator().manual_seed(0))
     calls = torch.linspace(999, 0, config.steps).round().long().tolist()

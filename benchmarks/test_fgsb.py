@@ -7,8 +7,8 @@ import torch
 
 def test_overhead_over_the_generator(note, in_turns):
     "A volume of 60 slices through the walk over the same five calls of the generator."
-    from mrbook.methods.fgsb import FGSB
-    from mrbook.pretrained import load
+    from mrbook.methods.fgsb.fgsb import FGSB
+    from mrbook.learn.weights import load
     method = FGSB(load("fgsb/phantom-t2w")); refiner = method.refiner
     x = torch.rand(60, 1, 112, 96, generator=torch.Generator().manual_seed(0))
     def floor():
@@ -24,8 +24,8 @@ def test_training_step_beside_pix2pix(note, in_turns, tmp_path):
     "Twelve steps of FGSB, three of them with the identity loss, over twelve of pix2pix, preset small, batch 4."
     from dataclasses import replace
     from mrbook.generative.diffusion import fast_precision
-    from mrbook.methods.fgsb import FGSBConfig, FGSBGame, fgsb_batches
-    from mrbook.methods.fgsb_baselines import Pix2pixConfig, Pix2pixGame
+    from mrbook.methods.fgsb.fgsb import FGSBConfig, FGSBGame, fgsb_batches
+    from mrbook.methods.fgsb.baselines import Pix2pixConfig, Pix2pixGame
     from mrbook.methods.match import PLAY, Match, start_game
     g = torch.Generator().manual_seed(0); data = tuple(torch.rand(8, 1, 112, 96, generator=g) for _ in range(2))
     config = replace(PLAY, steps=1000, device="cpu", precision=fast_precision("cpu"))

@@ -8,7 +8,7 @@ import numpy as np, pytest, torch
 
 def test_overhead_over_the_network(note, in_turns):
     "25 DDIM steps with the scan's table over the same 25 calls of the U-Net and those of the draft, one for each way to fold, 16 sagittal slices of 112 x 112."
-    from mrbook.methods.harmonize import harmonize, load_harmonizer
+    from mrbook.methods.harmonize.ddpm import harmonize, load_harmonizer
     model = load_harmonizer(); x = 0.3 + 0.5 * torch.rand(16, 1, 112, 112, generator=torch.Generator().manual_seed(0))
     of = lambda net: x.repeat(1, net.config.in_channels, 1, 1)
     stack, given, y = of(model.net), of(model.draft), torch.ones(16, dtype=torch.long)
@@ -26,8 +26,8 @@ def test_rigid_registration_beside_ants(note):
     ants = pytest.importorskip("ants", reason="pip install antspyx to compare")
     from mrbook.mri.phantom import image, phantom
     from mrbook.mri.physics import Contrast
-    from mrbook.mri.rigid import Rigid, apply_rigid, register_rigid
-    from mrbook.mri.volumes import Volume
+    from mrbook.scans.rigid import Rigid, apply_rigid, register_rigid
+    from mrbook.scans.volume import Volume
     a = phantom(4104); fixed = Volume(image(a, Contrast("t1w", 1.5)), a.affine)
     move = Rigid((3, -2, 4), (4, -3, 2), (0, -16, 5))
     moving = apply_rigid(Volume(image(a, Contrast("t1w", 3.)), a.affine), move, fixed)

@@ -8,7 +8,7 @@ import pytest, torch
 
 
 def scan(coils, size, n=1):
-    from mrbook.methods.ot_recon import ScanConfig, acquire
+    from mrbook.methods.ot.ot import ScanConfig, acquire
     from mrbook.mri.sampling import sampling_mask
     x = torch.rand(n, 1, *size, generator=torch.Generator().manual_seed(0)); a = acquire(x, x, ScanConfig(coils=coils), 0)
     return a, sampling_mask("random", size, .25, 0)
@@ -32,7 +32,7 @@ def test_training_step_beside_fastmri(note, in_turns):
 def test_slice_within_three_seconds(note, in_turns):
     "A slice of 320 x 320 at preset small, with refinement, over the same without."
     from dataclasses import replace
-    from mrbook.methods.ot_recon import OTNet, OTReconConfig, reconstruct_slices
+    from mrbook.methods.ot.ot import OTNet, OTReconConfig, reconstruct_slices
     torch.manual_seed(0); a, m = scan(1, (320, 320)); nets = [OTNet(replace(OTReconConfig.preset("small"), refine=r)) for r in (0, 5)]
     ratio, all, seconds = in_turns(*[lambda net=net: reconstruct_slices(net, a.kspace, m, a.aux) for net in nets], rounds=3)
     note(slice=dict(seconds=round(seconds, 2), ratio_of_refinement=round(ratio, 3), all=all, size=[320, 320], threads=torch.get_num_threads()))

@@ -8,10 +8,10 @@ import pytest
 
 WORK = """
 import json, time
-from mrbook.methods.dact import DACT, DACTConfig
+from mrbook.methods.dact.dact import DACT, DACTConfig
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
-from mrbook.mri.volumes import Volume
+from mrbook.scans.volume import Volume
 a = phantom(3000); low = image(a, Contrast("t2w", 0.2), noise=0.02)[:, :, 28:34]
 for steps in (1, 3): # the first pass loads and warms up
     tick = time.perf_counter()

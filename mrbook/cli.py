@@ -486,7 +486,7 @@ def enhance(
     _check_brain(brain, head)
     device, start = _ready(input, output, force, device, weights, "mrbook train")
     _sampling(samples, uncertainty, input, output, force)
-    from mrbook.methods.dact import enhance_file
+    from mrbook.methods.dact.dact import enhance_file
     facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=True, cohort=cohort or [],
         weights=weights, batch_size=batch_size, brain=brain, samples=samples, uncertainty=uncertainty)
     _written(facts, output, device, start)
@@ -538,7 +538,7 @@ def harmonize(
     _harmonize_options(source, target, steps, sample, samples, device, head); _check_brain(brain, head)
     device, start = _ready(input, output, force, device, weights, "mrbook train harmonize")
     _sampling(samples, uncertainty, input, output, force)
-    from mrbook.methods.harmonize import harmonize_file
+    from mrbook.methods.harmonize.ddpm import harmonize_file
     facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, sample=sample, uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head],
         weights=weights, batch_size=batch_size, brain=brain, progress=True)
     _written(facts, output, device, start)
@@ -578,7 +578,7 @@ def train_harmonize(
     names = tuple(m.strip() for m in marks.split(","))
     if len(names) != 2 or not all(names): raise ValueError(f"--marks takes two words with a comma between them, for example 15T,3T, not {marks!r}")
     options = _train_options(preset, minutes, steps, seed, device)
-    from mrbook.methods.harmonize import train_on_folder
+    from mrbook.methods.harmonize.ddpm import train_on_folder
     _trained(train_on_folder(root, output, names, preset, **options), output)
 
 # %% ../nbs/cli.ipynb #5a67d43c
@@ -601,7 +601,7 @@ def train_fgsb(
     _choose(to, SYNTHESIS, "target contrast"); _choose(prior, ("none", "mask", "threshold"), "lesion prior")
     if not pairs.is_file(): raise ValueError(f"there is no file {pairs}")
     options = _train_options(preset, minutes, steps, seed, device)
-    from mrbook.methods.fgsb_own import train_on_pairs
+    from mrbook.methods.fgsb.files import train_on_pairs
     _trained(train_on_pairs(pairs, output, to, preset, prior, **options), output)
 
 # %% ../nbs/cli.ipynb #bf936640
@@ -628,7 +628,7 @@ def train_unsb(
         if not path.is_dir(): raise ValueError(f"there is no folder {path}")
     if brain not in ("auto", "stripped") and not Path(brain).is_dir(): raise ValueError(f"--brain: there is no folder {brain}; it is auto, stripped or a folder of masks")
     options = _train_options(preset, minutes, steps, seed, device)
-    from mrbook.methods.unsb_own import train_on_folders
+    from mrbook.methods.unsb.files import train_on_folders
     _trained(train_on_folders(source, target, output, contrast, preset, teacher_steps=teacher_steps, brain=brain, **options), output)
 
 # %% ../nbs/cli.ipynb #6e24b511
@@ -648,7 +648,7 @@ def train_ot(
     """
     if not pairs.is_file(): raise ValueError(f"there is no file {pairs}")
     options = _train_options(preset, minutes, steps, seed, device)
-    from mrbook.methods.ot_own import train_recon_on_pairs
+    from mrbook.methods.ot.files import train_recon_on_pairs
     _trained(train_recon_on_pairs(pairs, output, preset, **options), output)
 
 # %% ../nbs/cli.ipynb #0b4c8195
@@ -668,7 +668,7 @@ def train_recipe(
     """
     if minutes <= 0: raise ValueError(f"--minutes must be positive: {minutes}")
     _check_device_name(device); set_threads()
-    from mrbook.learn.recipes import RECIPES, train_recipes
+    from mrbook.recipes import RECIPES, train_recipes
     chosen = list(RECIPES) if "shipped" in names else names
     for name in chosen: _choose(name, tuple(RECIPES), "recipe")
     if any(train_recipes(chosen, output, resolve_device(device), minutes, seed=seed).values()): raise typer.Exit(1)
@@ -703,7 +703,7 @@ def synthesize(
     from mrbook.methods.files import contrast_name
     to = contrast_name(to, SYNTHESIS)
     device, start = _ready(input, output, force, device, weights, "mrbook train fgsb")
-    from mrbook.methods.fgsb import synthesize_file
+    from mrbook.methods.fgsb.fgsb import synthesize_file
     facts = synthesize_file(input, output, to=to, steps=steps or 1, both_sides=not one_side, device=device, weights=weights, batch_size=batch_size, brain=brain, progress=True)
     _written(facts, output, device, start)
 
@@ -737,7 +737,7 @@ def translate(
     from mrbook.methods.files import contrast_name
     contrast = contrast_name(contrast, CONTRASTS)
     device, start = _ready(input, output, force, device, weights, "mrbook train unsb")
-    from mrbook.methods.unsb_own import translate_file
+    from mrbook.methods.unsb.files import translate_file
     _written(translate_file(input, output, source, target, contrast, fine, steps=steps, device=device, weights=weights, batch_size=batch_size, brain=brain, progress=True), output, device, start)
 
 # %% ../nbs/cli.ipynb #39fc8cd0
@@ -766,7 +766,7 @@ def reconstruct(
     for path in (aux, mask):
         if path is not None and not path.exists(): raise ValueError(f"there is no file {path}")
     device, start = _ready(input, output, force, device, weights, "mrbook train ot")
-    from mrbook.methods.ot_own import reconstruct_file
+    from mrbook.methods.ot.files import reconstruct_file
     _written(reconstruct_file(input, output, mask, aux, device=device, weights=weights, batch_size=batch_size, progress=True), output, device, start)
 
 # %% ../nbs/cli.ipynb #9e2792dd
@@ -794,7 +794,7 @@ def phantom(
     stem = output.name.removesuffix(".gz").removesuffix(".nii"); beside = output.with_name(f"{stem}_truth{output.name.removeprefix(stem)}")
     if truth and beside.exists() and not force: raise ValueError(f"{beside} exists already: pass --force to replace it")
     set_threads()
-    from mrbook.mri.cohorts import phantom_file
+    from mrbook.cohorts.subjects import phantom_file
     from mrbook.mri.physics import Contrast
     phantom_file(output, Contrast(contrast, field), seed, spacing, lesions, head, truth=beside if truth else None)
     print("\n".join(map(str, [output] + [beside] * truth)))
@@ -810,7 +810,7 @@ def weights_list():
 
     [bold]Example[/bold]: mrbook weights list
     """
-    from mrbook.pretrained import manifest
+    from mrbook.learn.weights import manifest
     metric = lambda e: f"{e['metric']['name']} {e['metric']['value']:g}"
     lines = [(name, "shared" if "part" in e else f"{e['bytes'] / 1e6:.1f} MB", e["preset"], e["device"], f"{e['minutes']:g}", metric(e), e["what"]) for name, e in sorted(manifest().items())]
     print(columns_text(lines, ("network", "size", "preset", "trained on", "minutes", "metric", "what")))
@@ -821,7 +821,7 @@ def weights_verify():
 
     [bold]Example[/bold]: mrbook weights verify
     """
-    from mrbook.pretrained import verify
+    from mrbook.learn.weights import verify
     state = verify()
     print(columns_text(sorted(state.items()), ("network", "sha256")))
     if any(v != "ok" for v in state.values()): raise typer.Exit(1)
@@ -837,7 +837,7 @@ def weights_install(
     [bold]Example[/bold]: mrbook weights install runs/recipes fgsb/flair
     """
     if not folder.is_dir(): raise ValueError(f"{folder} is not a folder: give what mrbook train recipe wrote")
-    from mrbook.learn.recipes import RECIPES, install
+    from mrbook.recipes import RECIPES, install
     for name in names or (): _choose(name, tuple(RECIPES), "recipe")
     done = install(folder, names)
     if not done: raise ValueError(f"{folder} holds no trained network: train some with mrbook train recipe NAME -o {folder}")
@@ -852,7 +852,7 @@ def datasets_list():
 
     [bold]Example[/bold]: mrbook datasets list
     """
-    from mrbook.mri.datasets import find, list_datasets
+    from mrbook.cohorts.public import find, list_datasets
     here = lambda d: "here" if d.files and find(d.name) else ""
     print(columns_text([(d.name, _megabytes(d), here(d), d.field, d.licence, d.what) for d in list_datasets()], ("name", "size", "", "field", "licence", "what")))
 
@@ -862,7 +862,7 @@ def datasets_info(name: Annotated[str, typer.Argument(help="A name of [bold]mrbo
 
     [bold]Example[/bold]: mrbook datasets info ulf055
     """
-    from mrbook.mri.datasets import data_root, find, info
+    from mrbook.cohorts.public import data_root, find, info
     d = info(name)
     known = dict(name=d.name, what=d.what, field=d.field, licence=d.licence, cite=d.citation, size=_megabytes(d), source=f"https://github.com/{d.repository}" if d.repository else d.page,
                  folder=str(data_root()/(d.layout or d.folder)), here="yes" if d.files and find(name) else "no")
@@ -882,7 +882,7 @@ def datasets_fetch(
 
     mrbook datasets fetch ulf055 --to scans
     """
-    from mrbook.mri.datasets import data_root, fetch
+    from mrbook.cohorts.public import data_root, fetch
     print(fetch(name, to=to, progress=sys.stderr.isatty()))
     if to and not os.environ.get("MRBOOK_DATA"): print(f"set MRBOOK_DATA={Path(to).resolve()} so that the studies find it")
 
@@ -916,8 +916,8 @@ def check_device()->list: # (verdict, what, detail)
 # %% ../nbs/cli.ipynb #89d3c0a9
 def check_content()->list: # (verdict, what, detail)
     "Weights, data and studies."
-    from mrbook.mri.datasets import data_root, find, list_datasets
-    from mrbook.pretrained import verify
+    from mrbook.cohorts.public import data_root, find, list_datasets
+    from mrbook.learn.weights import verify
     state = verify(); bad = [f"{k} is {v}" for k, v in state.items() if v != "ok"]
     lines = [("FAIL" if bad or not state else "ok", "weights", "; ".join(bad) or (f"{len(state)} networks verified" if state else "the package holds no weights: install it again"))]
     here = [d.name for d in list_datasets() if d.files and find(d.name)]

@@ -15,9 +15,9 @@ def has(module, word=""):
     return spec is not None and word in Path(spec.origin).read_text(encoding="utf-8")
 
 
-has_dact = has("mrbook.methods.dact", "def enhance_file")
-has_weights = has("mrbook.pretrained")
-needs_dact = pytest.mark.skipif(not has_dact, reason="mrbook.methods.dact is not built yet")
+has_dact = has("mrbook.methods.dact.dact", "def enhance_file")
+has_weights = has("mrbook.learn.weights")
+needs_dact = pytest.mark.skipif(not has_dact, reason="mrbook.methods.dact.dact is not built yet")
 
 
 def one_line(capsys):
@@ -38,14 +38,14 @@ def scan(tmp_path):
 def fake(monkeypatch):
     "A stand-in for the solver that records how it was called."
     calls = []
-    module = types.ModuleType("mrbook.methods.dact")
+    module = types.ModuleType("mrbook.methods.dact.dact")
 
     def enhance_file(source, target, **options):
         calls.append((Path(source), Path(target), options))
         Path(target).write_bytes(b"image")
         return dict(notes=["qform and sform differ: used the sform"])
     module.enhance_file = enhance_file
-    monkeypatch.setitem(sys.modules, "mrbook.methods.dact", module)
+    monkeypatch.setitem(sys.modules, "mrbook.methods.dact.dact", module)
     return calls
 
 
@@ -138,7 +138,7 @@ def test_output_folder_is_not_writable(scan, fake, capsys):
 @pytest.mark.parametrize("error", [ValueError("4-D image\nof shape (2, 2, 2, 2)"), OSError("no space left on device"), FileNotFoundError("gone")])
 def test_errors_of_the_solver_cost_one_line(scan, fake, capsys, monkeypatch, error):
     def fail(*a, **k): raise error
-    monkeypatch.setattr(sys.modules["mrbook.methods.dact"], "enhance_file", fail)
+    monkeypatch.setattr(sys.modules["mrbook.methods.dact.dact"], "enhance_file", fail)
     arguments = ["enhance", str(scan), str(scan.with_name("out.nii.gz")), "--contrast", "t1w", "--device", "cpu"]
     assert cli.main(arguments) == 2 and " ".join(str(error).split()) in one_line(capsys)
     monkeypatch.setenv("MRBOOK_TRACEBACK", "1")
@@ -147,7 +147,7 @@ def test_errors_of_the_solver_cost_one_line(scan, fake, capsys, monkeypatch, err
 
 def test_a_fault_of_ours_keeps_its_traceback(scan, fake, monkeypatch):
     def fail(*a, **k): raise KeyError("bug")
-    monkeypatch.setattr(sys.modules["mrbook.methods.dact"], "enhance_file", fail)
+    monkeypatch.setattr(sys.modules["mrbook.methods.dact.dact"], "enhance_file", fail)
     with pytest.raises(KeyError): cli.main(["enhance", str(scan), str(scan.with_name("out.nii.gz")), "--contrast", "t1w", "--device", "cpu"])
 
 
@@ -206,7 +206,7 @@ def test_enhance_for_real(tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".") or p.suffix == ".tmp"]
 
 
-@pytest.mark.skipif(not has_weights, reason="mrbook.pretrained is not built yet")
+@pytest.mark.skipif(not has_weights, reason="mrbook.learn.weights is not built yet")
 def test_weights(capsys):
     assert cli.main(["weights", "verify"]) == 0
     assert cli.main(["weights", "list"]) == 0

@@ -5,8 +5,8 @@ from dataclasses import fields
 import pytest, torch
 from mrbook.evaluate.consistency import slice_to_slice
 from mrbook.generative.diffusion import Diffusion, Schedule
-from mrbook.methods import dact
-from mrbook.methods.dact import DACT, DACT_RANGES, DACTConfig
+from mrbook.methods.dact import dact
+from mrbook.methods.dact.dact import DACT, DACT_RANGES, DACTConfig
 from mrbook.nets.unet import UNet, UNetConfig
 
 @pytest.fixture(scope="module")

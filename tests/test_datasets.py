@@ -1,8 +1,8 @@
 "Downloads that go wrong, which a notebook cannot show: servers without ranges, dead addresses, forbidden folders."
 import hashlib, http.server, os, threading, urllib.parse
 import pytest
-from mrbook.mri import datasets
-from mrbook.mri.datasets import DatasetError, DataSet, File, fetch, fetch_file, find, info, list_datasets, verify
+from mrbook.cohorts import public as datasets
+from mrbook.cohorts.public import DatasetError, DataSet, File, fetch, fetch_file, find, info, list_datasets, verify
 
 BODY = bytes(range(256)) * 500
 SHA = hashlib.sha256(BODY).hexdigest()

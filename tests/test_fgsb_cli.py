@@ -9,9 +9,9 @@ from scipy.ndimage import binary_fill_holes
 from mrbook import cli
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
-from mrbook.mri.preprocess import measured
-from mrbook.mri.synthesis_tasks import task_subject
-from mrbook.mri.volumes import read_volume, write_volume
+from mrbook.scans.preprocess import measured
+from mrbook.cohorts.missing_contrast import task_subject
+from mrbook.scans.volume import read_volume, write_volume
 
 
 @pytest.fixture(scope="module")

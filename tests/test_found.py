@@ -2,12 +2,12 @@
 import os, warnings
 from pathlib import Path
 import numpy as np, pytest
-from mrbook.methods.dact import cohort_files
-from mrbook.methods.unsb_own import scans_in
-from mrbook.mri.found import is_mask, list_scans, mask_beside, one_each
-from mrbook.mri.scanners import find_pairs
-from mrbook.mri.unpaired import brain_of, find_ixi, find_zenodo
-from mrbook.mri.volumes import Volume, VolumeError, VolumeWarning, write_volume
+from mrbook.methods.dact.dact import cohort_files
+from mrbook.methods.unsb.files import scans_in
+from mrbook.scans.found import is_mask, list_scans, mask_beside, one_each
+from mrbook.cohorts.travellers import find_pairs
+from mrbook.cohorts.portable import brain_of, find_ixi, find_zenodo
+from mrbook.scans.volume import Volume, VolumeError, VolumeWarning, write_volume
 
 def tree(root, text):
     for n in text.split():

@@ -7,8 +7,8 @@ import pytest
 
 from mrbook import cli
 from mrbook.mri.phantom import phantom
-from mrbook.mri.scanners import AVANTO, session
-from mrbook.mri.volumes import write_volume
+from mrbook.cohorts.travellers import AVANTO, session
+from mrbook.scans.volume import write_volume
 
 WAY = ["--from", "1.5T", "--to", "3T", "--device", "cpu"]
 

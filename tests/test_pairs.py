@@ -2,11 +2,11 @@
 import warnings
 from pathlib import Path
 import numpy as np, pytest
-from mrbook.mri.pairs import PairsError, foreground, make_pair, pair_cohort, read_pairs
+from mrbook.cohorts.tables import PairsError, foreground, make_pair, pair_cohort, read_pairs
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
-from mrbook.mri.synthesis_tasks import Pair, task_slices, task_subject
-from mrbook.mri.volumes import Volume, VolumeError, write_volume
+from mrbook.cohorts.missing_contrast import Pair, task_slices, task_subject
+from mrbook.scans.volume import Volume, VolumeError, write_volume
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -45,9 +45,9 @@ def test_lesion_map_elsewhere(folder):
 
 def test_stripped_source_and_whole_target(folder):
     "A brain against a head overlaps, yet is no pair to train on without knowing: the Dice is lower than that of true pairs."
-    from mrbook.mri.pairs import registration
+    from mrbook.cohorts.tables import registration
     p = task_subject("flair", 5000, spacing=4.)
-    from mrbook.mri.volumes import read_volume
+    from mrbook.scans.volume import read_volume
     whole = read_volume(folder / "0_flair.nii.gz")
     assert registration(p.source, whole, measure=False)[1] < registration(p.source, p.target, measure=False)[1] - 0.1
 

@@ -2,7 +2,7 @@
 import builtins
 import numpy as np, pytest, torch
 from scipy.ndimage import gaussian_filter
-from mrbook.mri.preprocess import Similarity, apply_similarity, bias_correct, in_plane_similarity, n4
+from mrbook.scans.preprocess import Similarity, apply_similarity, bias_correct, in_plane_similarity, n4
 
 def head(shape=(120, 110), seed=0):
     "An ellipse with a rim, two ventricles and texture: enough to register."

@@ -8,7 +8,7 @@ import pytest
 from mrbook import cli
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
-from mrbook.mri.volumes import Volume, resample_like
+from mrbook.scans.volume import Volume, resample_like
 
 COMMANDS = {"enhance": ("t2w", .2, ["--contrast", "t2w", "--steps", "5"]), "synthesize": ("t1w", 3., ["--to", "t2w"]),
             "harmonize": ("t1w", 1.5, ["--from", "1.5T", "--to", "3T", "--steps", "1"]), "translate": ("t1w", .064, ["--contrast", "t1w"])}

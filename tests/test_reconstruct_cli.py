@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from mrbook import cli
-from mrbook.methods.ot_recon import ScanConfig, acquire
+from mrbook.methods.ot.ot import ScanConfig, acquire
 from mrbook.mri.kspace import ifft2c
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
 from mrbook.mri.sampling import sampling_mask
-from mrbook.mri.volumes import Scale, Volume, restack, slices, write_volume
+from mrbook.scans.volume import Scale, Volume, restack, slices, write_volume
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from mrbook.methods.ot_baselines import TotalVariation, ZeroFilling
-from mrbook.methods.ot_own import reconstruct_file
-from mrbook.methods.ot_recon import OTRecon, ScanConfig, acquire
+from mrbook.methods.ot.baselines import TotalVariation, ZeroFilling
+from mrbook.methods.ot.files import reconstruct_file
+from mrbook.methods.ot.ot import OTRecon, ScanConfig, acquire
 from mrbook.methods.reconstructor import Layout, as_scan, check_layout, mending
 from mrbook.mri.kspace import KSpaceError, fft2c, ifft2c
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
 from mrbook.mri.sampling import sampling_mask
-from mrbook.mri.volumes import Scale, Volume, restack, slices, write_volume
+from mrbook.scans.volume import Scale, Volume, restack, slices, write_volume
 
 METHODS = {"ot": lambda batch: OTRecon.from_pretrained("ot", batch_size=batch), "zero-filled": lambda batch: ZeroFilling(), "tv": lambda batch: TotalVariation(steps=3)}
 
@@ -158,7 +158,7 @@ def run(folder, source, mask="mask.npy"): return reconstruct_file(folder / sourc
 @pytest.mark.parametrize("form", FORMS)
 def test_forms_are_read(case, folder, form):
     np.save(folder / "k.npy", FORMS[form](case.k.numpy()))
-    from mrbook.methods.ot_own import read_scan
+    from mrbook.methods.ot.files import read_scan
     scan = read_scan(folder / "k.npy", folder / "mask.npy", folder / "t1.nii.gz")
     assert torch.equal(scan.kspace.to(torch.complex64), case.k) and ("real and imaginary" in " ".join(scan.notes)) == (form == "two channels")
 

@@ -10,11 +10,11 @@ import torch
 from scipy import ndimage
 
 from mrbook.methods.files import read_source
-from mrbook.methods.registry import TRANSLATORS, Shipped, registry_scan
+from mrbook.registry import TRANSLATORS, Shipped, registry_scan
 from mrbook.methods.translator import BothSides, Translator, Window
 from mrbook.mri.physics import Contrast
-from mrbook.mri.preprocess import head_mask, measured
-from mrbook.mri.volumes import Volume, VolumeError, percentile_window, read_volume, resample_like, write_volume
+from mrbook.scans.preprocess import head_mask, measured
+from mrbook.scans.volume import Volume, VolumeError, percentile_window, read_volume, resample_like, write_volume
 
 ROUNDING, SAME = 2e-5, 3e-3 # on a scale of 0 to 1: the same arithmetic in another order; a mean over the brain, where rounding may tip a threshold
 SAMPLED = 1.2e-2 # the same mean for a sampler of few steps, which enlarges rounding; another seed changes 4e-2

@@ -55,13 +55,10 @@ def test_exported_cells_carry_no_flag(path):
         if re.search(r"^#\|\s*export", source(c), re.M): assert not re.search(r"^#\|\s*(slow|data|cuda|eval)", source(c), re.M), source(c)[:80]
 
 
+ROOMS = ("scans", "mri", "cohorts", "nets", "generative", "learn", "evaluate", "methods", "registry", "recipes", "cli")  # each imports from those before it
+
+
 def room(module): return module.split(".")[1] if module.count(".") else module
-
-
-ALLOWED = dict(mri={"mri"}, cohorts={"mri", "cohorts"}, nets={"mri", "nets"}, generative={"mri", "nets", "generative"}, evaluate={"mri", "evaluate", "pretrained", "training"},  # its frozen encoder and quality models ship as weights
-               training={"mri", "nets", "generative", "evaluate"}, pretrained={"mri", "nets", "generative", "evaluate", "training"},
-               methods={"mri", "nets", "generative", "evaluate", "methods", "training", "pretrained"},
-               learn={"mri", "nets", "generative", "evaluate", "methods", "training", "pretrained", "cohorts", "learn"})
 
 
 def imports(path, top_only=False):
@@ -75,12 +72,29 @@ def imports(path, top_only=False):
             yield ".".join(x for x in (base, node.module) if x)
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES if p.name not in ("__init__.py", "cli.py")], ids=name)
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=name)
 def test_imports_run_downwards(path):
     own = room(".".join(path.relative_to(ROOT).with_suffix("").parts))
-    used = {room(m) for m in imports(path) if m.startswith("mrbook.")}
-    assert own in ALLOWED, f"{own} is not a room of the book"
-    assert used <= ALLOWED[own] | {own}, f"{own} may import {sorted(ALLOWED[own])}"
+    assert own in ROOMS, f"{own} is not a room of the book"
+    above = {room(m) for m in imports(path) if m.startswith("mrbook.")} & set(ROOMS[ROOMS.index(own) + 1:])
+    assert not above, f"{own} lies below {sorted(above)}"
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if p.name != "__init__.py"], ids=name)
+def test_no_module_is_named_in_a_string(path): # an import that the test above would not see
+    strings = [n.value for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    docs = {ast.get_docstring(n, clean=False) for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, (ast.Module, ast.FunctionDef, ast.ClassDef))}
+    found = [s for s in strings if s not in docs and re.fullmatch(rf"(mrbook\.)?({'|'.join(ROOMS)})(\.\w+)+", s)]
+    assert not found, found
+
+
+def test_no_circle():
+    names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in MODULES if p.name != "__init__.py"}
+    edges = {n: {m for m in imports(p) if m in names} - {n} for n, p in names.items()}
+    while edges:
+        free = {n for n, m in edges.items() if not m & set(edges)}
+        assert free, f"these modules import each other: {sorted(edges)}"
+        for n in free: del edges[n]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

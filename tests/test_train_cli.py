@@ -7,14 +7,17 @@ import pytest
 import torch
 
 from mrbook import cli
-from mrbook.methods import fgsb, fgsb_baselines, fgsb_own, harmonize, harmonize_baselines, ot_baselines, ot_own, ot_recon, unsb_baselines, unsb_dmd2, unsb_own
+from mrbook.methods.fgsb import baselines as fgsb_baselines, fgsb, files as fgsb_files
+from mrbook.methods.harmonize import baselines as harmonize_baselines, ddpm as harmonize
+from mrbook.methods.ot import baselines as ot_baselines, files as ot_files, ot as ot_recon
+from mrbook.methods.unsb import baselines as unsb_baselines, files as unsb_files, unsb as unsb_dmd2
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
-from mrbook.mri.scanners import AVANTO, SKYRA, session
-from mrbook.mri.synthesis_tasks import task_subject
-from mrbook.mri.unpaired import phantom_person
-from mrbook.mri.volumes import Volume, write_volume
-from mrbook.training import Recipe, TrainConfig, load_tensors, read_log
+from mrbook.cohorts.travellers import AVANTO, SKYRA, session
+from mrbook.cohorts.missing_contrast import task_subject
+from mrbook.cohorts.portable import phantom_person
+from mrbook.scans.volume import Volume, write_volume
+from mrbook.learn.loop import Recipe, TrainConfig, load_tensors, read_log
 
 STAGES = dict(fgsb=[""], unsb=["teacher", "critic", ""], ot=["align", "ot"], harmonize=[""])
 WAYS = dict(fgsb=["--pairs", "fgsb.csv", "--to", "t2w"], unsb=["--source", "low", "--target", "high"], ot=["--pairs", "ot.csv"], harmonize=["travellers"])
@@ -46,10 +49,10 @@ def train(command, out, *options): return cli.main(["train", command, *WAYS[comm
 def coarse(folder, monkeypatch):
     "The commands in that folder, on a grid of 4 mm or 8 mm in place of their 2 mm."
     monkeypatch.chdir(folder)
-    for module, name, at in ((fgsb_own, "pair_cohort", 4.), (ot_own, "pair_cohort", 8.)):
+    for module, name, at in ((fgsb_files, "pair_cohort", 4.), (ot_files, "pair_cohort", 8.)):
         monkeypatch.setattr(module, name, lambda rows, spacing, split, at=at, load=getattr(module, name): load(rows, at, split))
-    monkeypatch.setattr(unsb_own, "load_people", lambda found, load=unsb_own.load_people, **options: load(found, **options | dict(spacing=4.)))
-    monkeypatch.setattr(unsb_own, "heap", lambda *a, load=unsb_own.heap, **options: load(*a, **options | dict(size=(64, 56))))
+    monkeypatch.setattr(unsb_files, "load_people", lambda found, load=unsb_files.load_people, **options: load(found, **options | dict(spacing=4.)))
+    monkeypatch.setattr(unsb_files, "heap", lambda *a, load=unsb_files.heap, **options: load(*a, **options | dict(size=(64, 56))))
     monkeypatch.setattr(harmonize, "load_travellers", lambda root, marks, load=harmonize.load_travellers: load(root, marks, 4.))
 
 
@@ -79,11 +82,11 @@ def test_minutes_bound_the_whole_run(coarse, tmp_path, capsys, command):
 KILLED = '''
 import sys
 from pathlib import Path
-from mrbook.methods.{module} import {function} as fit
+from mrbook.methods.ot.{module} import {function} as fit
 fit(*sys.argv[2:], **{more}, folder=Path(sys.argv[1]), preset="tiny", device="cpu", checkpoint_seconds=0., log_every=1, progress=False)
 '''
 FITS = dict(
-    ot=("ot_own", "train_recon_on_pairs", ["ot.csv"], dict(spacing=8., steps=12), "align"))
+    ot=("files", "train_recon_on_pairs", ["ot.csv"], dict(spacing=8., steps=12), "align"))
 
 
 @pytest.mark.parametrize("command", list(FITS))
@@ -110,7 +113,7 @@ def test_a_minute_at_most_is_lost(): assert TrainConfig().checkpoint_seconds <= 
 
 
 def test_lines_where_there_is_no_terminal(capsys):
-    from mrbook.training import Progress
+    from mrbook.learn.loop import Progress
     with Progress("bridge", 100, every=0.) as show: show(7, "loss 0.1")
     assert capsys.readouterr().err == "bridge: step 7 of 100, loss 0.1\n"
 

@@ -3,12 +3,12 @@ import json, os, signal, socket, subprocess, sys, time
 
 import pytest
 
-from mrbook.training import load_tensors
+from mrbook.learn.loop import load_tensors
 
 RUN = '''
 import sys, time, torch
 from torch import nn
-from mrbook.training import train, batch_at
+from mrbook.learn.loop import train, batch_at
 folder, pause = sys.argv[1], float(sys.argv[2])
 torch.manual_seed(0); torch.set_num_threads(1)
 model = nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Dropout(.2), nn.Linear(16, 1))
@@ -63,7 +63,7 @@ TWO = '''
 import os, sys, torch
 from torch import nn
 rank = int(os.environ.get("RANK", 0)); out = sys.argv[1]
-from mrbook.training import Game, load_tensors, play, start_game, train
+from mrbook.learn.loop import Game, load_tensors, play, start_game, train
 class Cloud(Game):
     def __init__(self):
         super().__init__()

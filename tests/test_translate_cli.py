@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mrbook import cli
-from mrbook.mri.preprocess import measured
-from mrbook.mri.unpaired import acquired, phantom_person
-from mrbook.mri.volumes import Volume, write_volume
+from mrbook.scans.preprocess import measured
+from mrbook.cohorts.portable import acquired, phantom_person
+from mrbook.scans.volume import Volume, write_volume
 
 
 @pytest.fixture(scope="module")

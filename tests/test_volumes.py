@@ -2,7 +2,7 @@
 import gzip, itertools, os, stat, warnings
 import nibabel as nib, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
-from mrbook.mri.volumes import (Scale, Slices, Volume, VolumeError, VolumeWarning, brain_mask, canonical, check_output, fit_size, looks_like_labels, otsu_threshold,
+from mrbook.scans.volume import (Scale, Slices, Volume, VolumeError, VolumeWarning, brain_mask, canonical, check_output, fit_size, looks_like_labels, otsu_threshold,
     percentile_window, read_volume, resample, resample_like, restack, slices, voxel_sizes, write_volume)
 
 rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def test_frames_and_2d(save):
     assert quietly(save(header_bytes(DATA[:, :, 0]))).shape == (9, 10, 1)
     assert quietly(save(header_bytes(DATA[:1]))).shape == (1, 10, 11)
 
-@pytest.mark.filterwarnings("ignore::mrbook.mri.volumes.VolumeWarning")
+@pytest.mark.filterwarnings("ignore::mrbook.scans.volume.VolumeWarning")
 def test_contradicting_headers(save):
     turn = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.2), [0, 0, 4])
     good = nib.Nifti1Image(DATA, turn).header

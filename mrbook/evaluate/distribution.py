@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from .no_reference import DISTORTIONS, distort
 from ..mri.phantom import axial, phantom, image as phantom_image
 from ..mri.physics import Contrast
-from ..training import train
+from ..learn.loop import train
+from ..learn.weights import builds
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #cafb86f7
 def frechet_distance(
@@ -240,10 +241,11 @@ def skills(
         tissue=r(said["tissue"], held["tissue"]), kind=right(of_spoilt["kind"].argmax(1), kind), severity=r(of_spoilt["severity"], severity))
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #219f27ac
+@builds("features")
 def build_encoder(
     config:dict, # widths and dim
 )->FeatureNet: # untrained
-    "An encoder of this shape, for `mrbook.pretrained`."
+    "An encoder of this shape, for `mrbook.learn.weights`."
     return FeatureNet(tuple(config["widths"]), config["dim"])
 
 def ship_features(
@@ -251,7 +253,7 @@ def ship_features(
     **kwargs, # of `train_features`
 )->FeatureNet: # trained, measured, saved with its row of the manifest
     "Train the default encoder and save it as 'features/phantom3t'."
-    from mrbook.pretrained import save_pretrained
+    from mrbook.learn.weights import save_pretrained
     start = time.perf_counter()
     net, losses = train_features(**kwargs)
     can = {k: round(v, 3) for k, v in skills(net).items()}
@@ -264,7 +266,7 @@ def ship_features(
 @lru_cache(1)
 def default_encoder()->FeatureNet: # shared: do not train or move it
     "The shipped encoder 'features/phantom3t', read once per process."
-    from mrbook.pretrained import load
+    from mrbook.learn.weights import load
     return load("features/phantom3t")
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #391a86d3

@@ -372,7 +372,7 @@ def shipped(
     name:str, # 'quality/niqe-phantom' or 'quality/brisque-phantom'
 )->NIQEModel|SeverityModel: # the model, whose sha256 was checked
     "A quality model that comes with mrbook."
-    from mrbook.pretrained import load
+    from mrbook.learn.weights import load
     return {"niqe": NIQEModel, "brisque": SeverityModel}[name.split("/")[1].split("-")[0]].of(load(name), name)
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #bc0ccf12
@@ -463,7 +463,7 @@ def ship_quality(
     folder:str|Path|None=None, # of weights; None: the package's
 )->tuple[NIQEModel,SeverityModel]: # the two models, also written with their rows of the manifest
     "Fit both quality models on 3 T phantoms at 2 mm, measure them on held-out subjects and save them."
-    from mrbook.pretrained import save_pretrained
+    from mrbook.learn.weights import save_pretrained
     seeds, start = list(seeds), time.perf_counter()
     images, masks = (np.concatenate(p) for p in zip(*(phantom_slices(seeds, heights=heights, noise=noise) for noise in (0., 0.01))))
     about = f"{len(images)} axial slices of phantoms {seeds[0]} to {seeds[-1]}, t1w@3T and t2w@3T, 2 mm, noise 0 and 0.01"

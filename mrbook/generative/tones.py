@@ -14,7 +14,7 @@ import numpy as np, torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..mri.volumes import VolumeError
+from ..scans.volume import VolumeError
 
 # %% ../../nbs/generative/06_tones.ipynb #80f88415
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ import numpy as np, torch
 
 import mrbook
 from .translator import Translator, checked_mask, write_result
-from ..mri.preprocess import measured
-from ..mri.volumes import Volume, VolumeError, VolumeWarning, canonical, check_output, read_volume, resample, resample_like, voxel_sizes, write_volume
+from ..scans.preprocess import measured
+from ..scans.volume import Volume, VolumeError, VolumeWarning, canonical, check_output, read_volume, resample, resample_like, voxel_sizes, write_volume
 
 # %% ../../nbs/methods/02_files.ipynb #fd76976a
 def field_strength(

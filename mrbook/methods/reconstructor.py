@@ -18,7 +18,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from .translator import Pretrained
 from ..mri.kspace import KSpaceError, crop, fft2c, ifft2c, rss
 from ..mri.sampling import Encoding, as_mask, centre_block, estimate_sensitivities, fit_axes, hard_consistency, undersample
-from ..mri.volumes import Scale, Slices, Volume, otsu_threshold, restack, slices
+from ..scans.volume import Scale, Slices, Volume, otsu_threshold, restack, slices
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #8bdf28fe
 def zero_at_edge(

@@ -17,9 +17,9 @@ import numpy as np, torch
 from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
-from ..mri.preprocess import background_value, bias_correct, find_brain, has_head, head_mask, looks_stripped, measured
-from ..mri.volumes import Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like, resolution_note, voxel_sizes, write_volume
-from ..training import write_atomic
+from ..scans.preprocess import background_value, bias_correct, find_brain, has_head, head_mask, looks_stripped, measured
+from ..scans.volume import Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like, resolution_note, voxel_sizes, write_volume
+from ..learn.loop import write_atomic
 
 # %% ../../nbs/methods/00_translator.ipynb #c50b8e0c
 PLANES = ("sagittal", "coronal", "axial") # by the RAS axis across the slices
@@ -261,7 +261,7 @@ def follow(
 # %% ../../nbs/methods/00_translator.ipynb #9f5500e4
 class Pretrained:
     "Saving and loading, for translators and reconstructors."
-    kind = "" # of the network, see `mrbook.pretrained.BUILDERS`
+    kind = "" # of the network, see `mrbook.learn.weights.BUILDERS`
     shipped = {} # short name -> name in the manifest
 
     def networks(self)->dict: # name -> (module or tensors, kind, configuration)
@@ -296,12 +296,12 @@ class Pretrained:
         "A method as `save_pretrained` wrote it."
         from safetensors.torch import load_file
         from mrbook.generative.diffusion import fast_precision
-        from mrbook.pretrained import BUILDERS
+        from mrbook.learn.weights import builder
         config, tensors, found = json.loads((Path(folder)/"config.json").read_text()), load_file(Path(folder)/"model.safetensors"), {}
         if config["method"] != cls.__name__: raise ValueError(f"{folder} holds a {config['method']}, not a {cls.__name__}: call {config['method']}.from_pretrained")
         for name, row in config["networks"].items():
             own = {k.removeprefix(name + "/"): v.to(device) for k, v in tensors.items() if k.startswith(name + "/")}
-            if row["kind"] != "tensors": net = BUILDERS[row["kind"]](row["config"]).to(device); net.load_state_dict(own); own = net.eval().requires_grad_(False)
+            if row["kind"] != "tensors": net = builder(folder, row["kind"])(row["config"]).to(device); net.load_state_dict(own); own = net.eval().requires_grad_(False)
             if hasattr(own, "precision"): own.precision = fast_precision(device)
             found[name] = own
         made = cls.from_networks(found, config["settings"], **options)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor, nn
 
-from ..mri.volumes import Volume, VolumeError, canonical, resample_like, voxel_sizes
+from ..scans.volume import Volume, VolumeError, canonical, resample_like, voxel_sizes
 
 # %% ../../nbs/nets/05_brain_mask.ipynb #c400fb9d
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BrainMaskNet(nn.Module):
 def build_brain_mask(
     config:dict, # `asdict` of a `BrainMaskConfig`
 )->BrainMaskNet: # untrained
-    "For `mrbook.pretrained`."
+    "For `mrbook.learn.weights`."
     return BrainMaskNet(BrainMaskConfig(**{**config, "widths": tuple(config["widths"])}))
 
 # %% ../../nbs/nets/05_brain_mask.ipynb #a537fd7d

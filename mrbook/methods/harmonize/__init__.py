@@ -1,0 +1,7 @@
+"What `mrbook.methods.harmonize.ddpm` exports is found here as well."
+from importlib import import_module
+
+
+def __getattr__(name):
+    if name.startswith("__"): raise AttributeError(name)
+    return getattr(import_module(f"{__name__}.ddpm"), name)
