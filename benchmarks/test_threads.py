@@ -2,7 +2,7 @@
 
     python -m pytest benchmarks/test_threads.py -q        writes benchmarks/results/threads.json
 """
-import json, os, statistics, subprocess, sys
+import os, statistics, subprocess, sys
 
 import pytest
 

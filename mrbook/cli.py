@@ -31,7 +31,9 @@ def find_root(
     start = Path(start or Path.cwd()).resolve()
     for folder in (start, *start.parents, *([Path(mrbook.__file__).resolve().parents[1]] if mrbook.__file__ else [])):
         if (folder/"nbs"/"studies").is_dir(): return folder
-    raise ValueError("the study notebooks are not here, and the installed package does not carry them: run this inside a clone of the mrbook repository")
+    raise ValueError(
+        "the study notebooks are not here, and the installed package does not carry them: run this inside a "
+        "clone of the mrbook repository")
 
 # %% ../nbs/cli.ipynb #39f4accc
 PARAMETERS = ("preset", "device", "seed", "output_dir")
@@ -67,7 +69,8 @@ def read_study(
     first = lambda pattern: (re.findall(pattern, text, re.M) or [""])[0].strip()
     fields = dict(re.findall(r"(Paper|Reproduces|Minutes):\s*([^|\n]+)", first(r"^(Paper:.*)$")))
     minutes = {p: float(m) for p, m in re.findall(r"(quick|full)\s+([\d.]+)", fields.get("Minutes", ""))}
-    return StudyInfo(path.stem, path, first(r"^# (.*)$") or path.stem, first(r"^> (.*)$"), fields.get("Paper", "").strip(), fields.get("Reproduces", "").strip(), minutes, len(cells) + 1)
+    return StudyInfo(path.stem, path, first(r"^# (.*)$") or path.stem, first(r"^> (.*)$"),
+        fields.get("Paper", "").strip(), fields.get("Reproduces", "").strip(), minutes, len(cells) + 1)
 
 # %% ../nbs/cli.ipynb #4c39f385
 def check_study(
@@ -80,8 +83,10 @@ def check_study(
     if len(tagged) != 1: wrong.append(f"{len(tagged)} cells are tagged 'parameters', it needs one")
     missing = [p for p in PARAMETERS if not re.search(rf"^{p}\s*(:[^=\n]+)?=", "\n".join(tagged), re.M)]
     if tagged and missing: wrong.append(f"the parameters cell does not set {', '.join(missing)}")
-    if any(re.search(r"^#\|\s*(slow|data|cuda|eval|export|default_exp)", "".join(c["source"]), re.M) for c in code): wrong.append("it has nbdev flags, which papermill ignores: use an if")
-    if not (info.paper and info.reproduces and set(info.minutes) == set(PRESETS)): wrong.append("it needs a line 'Paper: … | Reproduces: … | Minutes: quick 2, full 30'")
+    if any(re.search(r"^#\|\s*(slow|data|cuda|eval|export|default_exp)", "".join(c["source"]), re.M) for c in code):
+        wrong.append("it has nbdev flags, which papermill ignores: use an if")
+    if not (info.paper and info.reproduces and set(info.minutes) == set(PRESETS)):
+        wrong.append("it needs a line 'Paper: … | Reproduces: … | Minutes: quick 2, full 30'")
     if wrong: raise ValueError(f"study {info.name}: {'; '.join(wrong)}")
     return info
 
@@ -103,17 +108,24 @@ def _need_papermill():
     "Say in one line what is missing, before anything is run."
     from importlib.util import find_spec
     missing = [name for name in ("papermill", "ipykernel") if find_spec(name) is None]
-    if missing: raise ValueError(f"the studies are notebooks, and {' and '.join(missing)}, which run them, {'are' if missing[1:] else 'is'} not installed: pip install 'mrbook[studies]', or in a clone pip install -e '.[studies]'")
+    if missing:
+        raise ValueError(f"the studies are notebooks, and {' and '.join(missing)}, which run them, "
+            f"{'are' if missing[1:] else 'is'} not installed: pip install 'mrbook[studies]', or in a clone pip "
+            f"install -e '.[studies]'")
 
+# %% ../nbs/cli.ipynb #44c3993f
 def _quiet_kernel():
-    "A kernel manager and its settings: no port is open to other users of the machine, and no interrupt before the kernel is asked to leave."
+    ("A kernel manager and its settings: no port is open to other users of the machine, and no interrupt "
+        "before the kernel is asked to leave.")
     from jupyter_client.manager import AsyncKernelManager
     from traitlets.config import Config
     class Quiet(AsyncKernelManager):
         async def _async_interrupt_kernel(self): # an idle kernel would report it as an error
             if not self.shutting_down: await super()._async_interrupt_kernel()
-    return dict(kernel_manager_class=Quiet, config=Config({"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}))
+    return dict(kernel_manager_class=Quiet, config=Config(
+        {"KernelManager": {"transport": "ipc"}} if os.name == "posix" else {}))
 
+# %% ../nbs/cli.ipynb #91b7fc2b
 def _counting_engine(on_cell):
     "Register papermill's own engine with a call after every cell; returns its name."
     from papermill.engines import NBClientEngine, papermill_engines
@@ -121,7 +133,9 @@ def _counting_engine(on_cell):
         @classmethod
         def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
             complete = nb_man.cell_complete
-            def counted(*args, **kw): complete(*args, **kw); on_cell()
+            def counted(*args, **kw):
+                complete(*args, **kw)
+                on_cell()
             nb_man.cell_complete = counted
             return super().execute_managed_notebook(nb_man, kernel_name, **_quiet_kernel(), **kwargs)
     papermill_engines.register("mrbook", Counting)
@@ -140,12 +154,15 @@ def run_study(
     "Execute a study notebook and check that its metrics answer what was asked."
     import papermill
     from mrbook.evaluate.report import load_metrics
-    work = Path(work).resolve(); out = work/preset
-    shutil.rmtree(out, ignore_errors=True); out.mkdir(parents=True)
+    work = Path(work).resolve()
+    out = work/preset
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
     for socket in work.glob("kernel-ipc-*"): socket.unlink() # of kernels that were killed
     values = dict(preset=preset, device=device, seed=seed, output_dir=str(out))
     with strict_papermill():
-        papermill.execute_notebook(info.path, work/f"{preset}.ipynb", values, engine_name=_counting_engine(on_cell), progress_bar=False, cwd=work, execution_timeout=timeout, start_timeout=120)
+        papermill.execute_notebook(info.path, work/f"{preset}.ipynb", values, engine_name=_counting_engine(on_cell),
+            progress_bar=False, cwd=work, execution_timeout=timeout, start_timeout=120)
     got, asked = load_metrics(out/"metrics.json"), dict(study=info.name, preset=preset, seed=seed)
     wrong = [f"{k} is {got[k]!r}, asked was {v!r}" for k, v in asked.items() if got[k] != v]
     if wrong: raise ValueError(f"metrics.json does not answer the question: {'; '.join(wrong)}")
@@ -157,7 +174,9 @@ def failure_text(
 )->str: # one line, without terminal colours
     "What went wrong in a study, in one line."
     if hasattr(error, "ename"): text = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
-    elif type(error).__name__ == "DeadKernelError": text = "the kernel was killed, most often for lack of memory: free some, or run one study at a time with --jobs 1"
+    elif type(error).__name__ == "DeadKernelError":
+        text = ("the kernel was killed, most often for lack of memory: free some, or run one study at a time with "
+            "--jobs 1")
     else: text = f"{type(error).__name__}: {error}"
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).strip().splitlines()
     return lines[0] if lines else type(error).__name__
@@ -175,7 +194,8 @@ def collect(
     for f in sorted(out.iterdir()):
         if f.suffix == ".png" or f.name in ("metrics.json", "table.md"): shutil.copy2(f, new/f.name)
     if results.exists(): results.rename(old)
-    new.rename(results); shutil.rmtree(old, ignore_errors=True)
+    new.rename(results)
+    shutil.rmtree(old, ignore_errors=True)
 
 # %% ../nbs/cli.ipynb #95d5998e
 def usable_cores()->int: # at least 1
@@ -188,11 +208,14 @@ def usable_cores()->int: # at least 1
 def set_threads(jobs:int=1): # processes that share the cores
     "Give the numerical libraries the usable cores, unless the environment already says otherwise."
     each = str(max(1, usable_cores() // jobs))
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", each))
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, os.environ.get("OMP_NUM_THREADS", each))
 
+# %% ../nbs/cli.ipynb #336563f0
 def _check_device_name(device):
     "Refuse a device that has no meaning, before torch is imported."
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device): raise ValueError(f"no device is called '{device}': choose auto, cpu, cuda, cuda:1 or mps")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device):
+        raise ValueError(f"no device is called '{device}': choose auto, cpu, cuda, cuda:1 or mps")
 
 # %% ../nbs/cli.ipynb #d2036f5a
 def resolve_device(
@@ -203,15 +226,21 @@ def resolve_device(
     import torch
     if device == "auto": return "cuda" if torch.cuda.is_available() else "cpu"
     count = torch.cuda.device_count()
-    if device.startswith("cuda") and int((device + ":0").split(":")[1]) >= count: raise ValueError(f"this machine has no device {device} ({count} CUDA devices): use --device cpu")
-    if device == "mps" and not torch.backends.mps.is_available(): raise ValueError("this machine has no device mps: use --device cpu")
+    if device.startswith("cuda") and int((device + ":0").split(":")[1]) >= count:
+        raise ValueError(f"this machine has no device {device} ({count} CUDA devices): use --device cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("this machine has no device mps: use --device cpu")
     return device
 
 # %% ../nbs/cli.ipynb #24e90f36
-app = typer.Typer(name="mrbook", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich", context_settings=dict(help_option_names=["-h", "--help"]),
-                  help="Brain MRI between contrasts and field strengths: a book of notebooks that can be read, run and imported.",
-                  epilog="Start with [bold]mrbook doctor[/bold], then [bold]mrbook studies[/bold]. Every command explains itself: [bold]mrbook enhance --help[/bold]. "
-                         "Shell completion: [bold]mrbook --install-completion[/bold]. For a traceback instead of one line, set MRBOOK_TRACEBACK=1.")
+app = typer.Typer(name="mrbook", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
+    context_settings=dict(help_option_names=["-h", "--help"]),
+                  help="Brain MRI between contrasts and field strengths: a book of "
+                      "notebooks that can be read, run and imported.",
+                  epilog="Start with [bold]mrbook doctor[/bold], then [bold]mrbook "
+                      "studies[/bold]. Every command explains itself: [bold]mrbook enhance --help[/bold]. "
+                         "Shell completion: [bold]mrbook --install-completion[/bold]. For a "
+                             "traceback instead of one line, set MRBOOK_TRACEBACK=1.")
 
 def complete(options):
     "Shell completion of one of these words, or of what a function returns."
@@ -220,27 +249,42 @@ def complete(options):
         except ValueError: return []
     return words
 
+# %% ../nbs/cli.ipynb #b5f0fc85
 def _print_version(value:bool):
-    if value: print(f"mrbook {mrbook.__version__}"); raise typer.Exit()
+    if value:
+        print(f"mrbook {mrbook.__version__}")
+        raise typer.Exit()
 
 @app.callback()
-def _options(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and leave.")]=False): pass
+def _options(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
+        help="Show the version and leave.")]=False):
+    pass
 
 # %% ../nbs/cli.ipynb #d403e8d8
 TRAIN_PRESETS = ("tiny", "small", "paper")
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT and its .json if they exist.")]
-TrainOut = Annotated[Path, typer.Option("-o", "--output", help="Checkpoints, log, the finished weights, and the losses as curve.png. Run again, it goes on.", show_default=False)]
-TrainPreset = Annotated[str, typer.Option(metavar="tiny|small|paper", help="Networks and how they learn; [bold]paper[/bold] is large: for a GPU.", autocompletion=complete(TRAIN_PRESETS))]
-Minutes = Annotated[float | None, typer.Option(help="Minutes for the whole run, all stages and earlier sessions included.", show_default=False)]
+TrainOut = Annotated[Path, typer.Option("-o", "--output",
+    help="Checkpoints, log, the finished weights, and the losses as curve.png. Run again, it goes on.",
+    show_default=False)]
+TrainPreset = Annotated[str, typer.Option(metavar="tiny|small|paper",
+    help="Networks and how they learn; [bold]paper[/bold] is large: for a GPU.",
+    autocompletion=complete(TRAIN_PRESETS))]
+Minutes = Annotated[float | None,
+    typer.Option(help="Minutes for the whole run, all stages and earlier sessions included.", show_default=False)]
 Steps = Annotated[int | None, typer.Option(help="Steps for the whole run, all stages included.", show_default=False)]
 Seed = Annotated[int, typer.Option(help="Seed of everything random.")]
-Brain = Annotated[str, typer.Option("--brain", metavar="MASK|auto|stripped", help="The brain: a mask of 0 and 1 (NIfTI), [bold]auto[/bold]: look, or [bold]stripped[/bold]: all that is not the constant background.")]
+Brain = Annotated[str, typer.Option("--brain", metavar="MASK|auto|stripped",
+    help="The brain: a mask of 0 and 1 (NIfTI), [bold]auto[/bold]: look, or [bold]stripped[/bold]: all that is not "
+    "the constant background.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Slices at a time; fewer need less memory.")]
-Weights = Annotated[Path | None, typer.Option("--weights", metavar="FOLDER", help="Weights of your own, from a train command or save_pretrained; none: the package's.", show_default=False)]
-Calls = Annotated[int | None, typer.Option("--steps", min=1, help="Calls of the generator per slice; none: all of them.", show_default=False)]
+Weights = Annotated[Path | None, typer.Option("--weights", metavar="FOLDER",
+    help="Weights of your own, from a train command or save_pretrained; none: the package's.", show_default=False)]
+Calls = Annotated[int | None, typer.Option("--steps", min=1,
+    help="Calls of the generator per slice; none: all of them.", show_default=False)]
 Samples = Annotated[int, typer.Option(help="More than 1: OUT is the mean of so many samples.")]
-Uncertainty = Annotated[Path | None, typer.Option("--uncertainty", metavar="STD", help="Where the voxelwise sd over the samples goes; needs --samples 2 or more.", show_default=False)]
+Uncertainty = Annotated[Path | None, typer.Option("--uncertainty", metavar="STD",
+    help="Where the voxelwise sd over the samples goes; needs --samples 2 or more.", show_default=False)]
 
 # %% ../nbs/cli.ipynb #8e08751b
 def columns_text(
@@ -252,9 +296,11 @@ def columns_text(
     cells = [list(map(str, l)) for l in (header, *lines)]
     widths = [max(1, *map(len, c)) for c in zip(*cells)]
     width = shutil.get_terminal_size((0, 0)).columns if width is None else width
-    while width and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8: widths[widths.index(max(widths))] -= 1
+    while width and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > 8:
+        widths[widths.index(max(widths))] -= 1
     folded = [[textwrap.wrap(c, w, break_on_hyphens=False) or [""] for c, w in zip(l, widths)] for l in cells]
-    return "\n".join("  ".join(map(str.ljust, part, widths)).rstrip() for l in folded for part in zip_longest(*l, fillvalue=""))
+    return "\n".join("  ".join(map(str.ljust, part, widths)).rstrip() for l in folded
+        for part in zip_longest(*l, fillvalue=""))
 
 # %% ../nbs/cli.ipynb #21bd44ee
 def list_studies(
@@ -274,7 +320,8 @@ def studies():
     [bold]Example[/bold]: mrbook studies
     """
     minutes = lambda s, p: f"{s.minutes[p]:g}" if p in s.minutes else "?"
-    print(columns_text([(s.name, minutes(s, "quick"), minutes(s, "full"), s.title, s.source) for s in list_studies()], ("study", "quick", "full", "title", "reproduces")))
+    print(columns_text([(s.name, minutes(s, "quick"), minutes(s, "full"), s.title, s.source) for s in list_studies()],
+        ("study", "quick", "full", "title", "reproduces")))
 
 # %% ../nbs/cli.ipynb #ff1ba70b
 def report_page(
@@ -287,9 +334,14 @@ def report_page(
     from mrbook.evaluate.report import html_report
     entries = []
     for s in found:
-        runs = {label: folder for label, folder in (("quick run, here", Path(quick)/s.name), ("full run, committed", Path(full)/s.name)) if (folder/"metrics.json").is_file()}
-        if runs or s.name in failures: entries.append(dict(name=s.name, title=s.title, summary=s.summary, paper=s.source, runs=runs, error=failures.get(s.name)))
-    return html_report(entries, note=f"mrbook {mrbook.__version__}. The paper's numbers stand beside ours. A claim that does not hold is said to not hold.")
+        runs = {label: folder for label, folder in (("quick run, here", Path(quick)/s.name),
+            ("full run, committed", Path(full)/s.name)) if (folder/"metrics.json").is_file()}
+        if runs or s.name in failures:
+            entries.append(dict(name=s.name, title=s.title, summary=s.summary, paper=s.source, runs=runs,
+                error=failures.get(s.name)))
+    return html_report(entries,
+        note=f"mrbook {mrbook.__version__}. The paper's numbers stand beside ours. A claim that does not hold is said "
+        f"to not hold.")
 
 # %% ../nbs/cli.ipynb #36db8c0c
 def select_studies(
@@ -316,19 +368,26 @@ def answer_study(
         collect(out, Path(results)/info.name)
         claims = [c["holds"] for c in json.loads((out/"metrics.json").read_text(encoding="utf-8"))["claims"]]
         verdict = f"{claims.count(True)} of {len(claims)} claims hold"
-    except Exception as e: failure = failure_text(e); verdict = f"FAILED  {failure}"
+    except Exception as e:
+        failure = failure_text(e)
+        verdict = f"FAILED  {failure}"
     return verdict, (time.perf_counter() - start) / 60, failure
 
-def _in_order(chosen, jobs, preset): # the shortest tables first, for something to read; then the longest first, so that none is left alone at the end
+# %% ../nbs/cli.ipynb #e710c50c
+# the shortest tables first, for something to read; then the longest first, so that none is left alone at the end
+def _in_order(chosen, jobs, preset):
     cost = lambda s: s.minutes.get(preset, 0)
     first = sorted((s for s in chosen if "table" in s.name), key=cost)[:jobs if len(chosen) > 4 * jobs else 0]
     return first + sorted((s for s in chosen if s not in first), key=cost, reverse=True)
 
+# %% ../nbs/cli.ipynb #56de672c
 def _answers(chosen, jobs, bar, preset, ask): # (StudyInfo, answer) of each study, as they end
     if jobs == 1:
         for info in chosen:
-            bar.set_description(info.name); before = bar.n
-            yield info, ask(info, on_cell=lambda: bar.update(1)); bar.update(before + info.cells - bar.n)
+            bar.set_description(info.name)
+            before = bar.n
+            yield info, ask(info, on_cell=lambda: bar.update(1))
+            bar.update(before + info.cells - bar.n)
         return
     from concurrent.futures import ProcessPoolExecutor, as_completed
     from multiprocessing import get_context
@@ -336,7 +395,8 @@ def _answers(chosen, jobs, bar, preset, ask): # (StudyInfo, answer) of each stud
         waiting = {pool.submit(ask, info): info for info in _in_order(chosen, jobs, preset)}
         for done in as_completed(waiting):
             info, error = waiting[done], done.exception()
-            yield info, done.result() if error is None else (f"FAILED  {failure_text(error)}", 0., failure_text(error)); bar.update(info.cells)
+            yield info, done.result() if error is None else (f"FAILED  {failure_text(error)}", 0., failure_text(error))
+            bar.update(info.cells)
 
 # %% ../nbs/cli.ipynb #ca7ed8b7
 def run_studies(
@@ -350,7 +410,8 @@ def run_studies(
     "Run each study; one that fails does not stop the others."
     from functools import partial
     found = {}
-    for info, answer in _answers(chosen, min(jobs, len(chosen)) or 1, bar, options.get("preset", "quick"), partial(answer_study, runs=runs, results=results, **options)):
+    for info, answer in _answers(chosen, min(jobs, len(chosen)) or 1, bar, options.get("preset", "quick"),
+            partial(answer_study, runs=runs, results=results, **options)):
         found[info.name] = answer
         bar.write(f"{info.name}: {answer[0]} ({answer[1]:.1f} min)")
     lines = {s.name: found[s.name][:2] for s in chosen}
@@ -359,17 +420,25 @@ def run_studies(
 # %% ../nbs/cli.ipynb #e25d05ff
 @app.command()
 def reproduce(
-    study: Annotated[list[str] | None, typer.Argument(help="Studies to run; none: all. See [bold]mrbook studies[/bold].", show_default=False, autocompletion=complete(lambda: [s.name for s in list_studies()]))]=None,
-    preset: Annotated[str, typer.Option(help="[bold]quick[/bold]: minutes on two cores; [bold]full[/bold]: the committed results.", metavar="quick|full", autocompletion=complete(PRESETS))]="quick",
+    study: Annotated[list[str] | None,
+        typer.Argument(help="Studies to run; none: all. See [bold]mrbook studies[/bold].", show_default=False,
+        autocompletion=complete(lambda: [s.name for s in list_studies()]))]=None,
+    preset: Annotated[str,
+        typer.Option(help="[bold]quick[/bold]: minutes on two cores; [bold]full[/bold]: the committed results.",
+        metavar="quick|full", autocompletion=complete(PRESETS))]="quick",
     device: Device="auto",
     seed: Seed=0,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write everything below this folder and leave runs/ and results/ alone.", show_default=False)]=None,
+    output: Annotated[Path | None, typer.Option("-o", "--output",
+        help="Write everything below this folder and leave runs/ and results/ alone.", show_default=False)]=None,
     timeout: Annotated[int, typer.Option(help="Seconds that one cell may take.")]=3600,
-    jobs: Annotated[int, typer.Option("-j", "--jobs", help="Studies at a time; 0: one per core (at most 4) on the CPU, one on a GPU.")]=0,
+    jobs: Annotated[int,
+        typer.Option("-j", "--jobs",
+        help="Studies at a time; 0: one per core (at most 4) on the CPU, one on a GPU.")]=0,
 ):
     """Run the studies and write their tables and figures beside the papers' own numbers.
 
-    Executed notebooks go to runs/STUDY/, results of a quick run to runs/results/STUDY/, those of a full run to results/STUDY/. One page shows all: runs/report.html. Exit code 1 if a study failed.
+    Executed notebooks go to runs/STUDY/, results of a quick run to runs/results/STUDY/, those of a full run to
+    results/STUDY/. One page shows all: runs/report.html. Exit code 1 if a study failed.
 
     [bold]Examples[/bold]
 
@@ -382,18 +451,24 @@ def reproduce(
     if preset not in PRESETS: raise ValueError(f"no preset is called '{preset}': choose quick or full")
     if timeout < 1: raise ValueError(f"--timeout is in seconds and must be positive: {timeout}")
     if jobs < 0: raise ValueError(f"--jobs is a number of studies at a time: {jobs}")
-    _check_device_name(device); _need_papermill()
-    root = find_root(); found = list_studies(root)
+    _check_device_name(device)
+    _need_papermill()
+    root = find_root()
+    found = list_studies(root)
     chosen = select_studies(study, found)
     runs = Path(output).resolve() if output else root/"runs"
     quick, full = runs/"results", (runs/"full-results" if output else root/"results")
-    device = resolve_device(device); jobs = min(jobs or (min(4, usable_cores()) if device == "cpu" else 1), len(chosen)); set_threads(jobs)
+    device = resolve_device(device)
+    jobs = min(jobs or (min(4, usable_cores()) if device == "cpu" else 1), len(chosen))
+    set_threads(jobs)
     from tqdm import tqdm
     with tqdm(total=sum(s.cells for s in chosen), unit="cell", disable=None) as bar:
-        lines, failures = run_studies(chosen, runs, full if preset == "full" else quick, bar, jobs, preset=preset, device=device, seed=seed, timeout=timeout)
+        lines, failures = run_studies(chosen, runs, full if preset == "full" else quick, bar, jobs, preset=preset,
+            device=device, seed=seed, timeout=timeout)
     from mrbook.evaluate.report import write_atomic
     write_atomic(runs/"report.html", report_page(found, quick, full, failures))
-    print("\n" + columns_text([(name, f"{minutes:.1f}", verdict) for name, (verdict, minutes) in lines.items()], ("study", "minutes", "result")))
+    print("\n" + columns_text([(name, f"{minutes:.1f}", verdict) for name, (verdict, minutes) in lines.items()],
+        ("study", "minutes", "result")))
     print(f"\nresults: {full if preset == 'full' else quick}\nreport:  {runs/'report.html'}")
     if failures: raise typer.Exit(1)
 
@@ -402,7 +477,9 @@ CONTRASTS, VARIANTS, HEADS = ("t1w", "t2w"), ("mix", "anchored", "instance"), {"
 
 def _choose(value, options, what):
     "Refuse a value that is not among the options."
-    if value not in options: raise ValueError(f"no {what} is called '{value}': choose {' or '.join(options) if len(options) < 3 else ', '.join(options)}")
+    if value not in options:
+        raise ValueError(
+            f"no {what} is called '{value}': choose {' or '.join(options) if len(options) < 3 else ', '.join(options)}")
     return value
 
 # %% ../nbs/cli.ipynb #4a499de8
@@ -416,7 +493,8 @@ def check_output(
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")): raise ValueError(f"the output must end in .nii or .nii.gz: {path}")
     if path.is_dir(): raise ValueError(f"the output is a folder: {path}")
-    if source is not None and path.exists() and path.samefile(source): raise ValueError(f"input and output are the same file: {path}")
+    if source is not None and path.exists() and path.samefile(source):
+        raise ValueError(f"input and output are the same file: {path}")
     for p in (path, path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")):
         if p.exists() and not force: raise ValueError(f"{p} exists already: pass --force to replace it")
     if not path.parent.is_dir(): raise ValueError(f"the folder of the output does not exist: {path.parent}")
@@ -424,14 +502,17 @@ def check_output(
     except OSError as e: raise ValueError(f"cannot write into {path.parent}: {e.strerror}") from None
     return path
 
+# %% ../nbs/cli.ipynb #87c71497
 def _ready(input, output, force, device, weights=None, trainer=""):
     "Check the files of a command, set the threads; the device to use and the time."
     if not input.is_file(): raise ValueError(f"there is no file {input}")
-    if weights is not None and not any((weights/f).is_file() for f in ("manifest.json", "config.json")): raise ValueError(f"{weights} holds no weights: train some with {trainer} -o {weights}")
+    if weights is not None and not any((weights/f).is_file() for f in ("manifest.json", "config.json")):
+        raise ValueError(f"{weights} holds no weights: train some with {trainer} -o {weights}")
     check_output(output, input, force)
     set_threads()
     return resolve_device(device), time.perf_counter()
 
+# %% ../nbs/cli.ipynb #4ec98682
 def _sampling(samples, uncertainty, input, output, force):
     "Refuse samples and a map that cannot be."
     if not 1 <= samples <= 64: raise ValueError(f"--samples must be between 1 and 64: {samples}")
@@ -442,9 +523,12 @@ def _sampling(samples, uncertainty, input, output, force):
 
 def _check_brain(brain, head="auto"):
     "Refuse a mask that is not there, and two answers to one question."
-    if brain not in ("auto", "stripped") and not Path(brain).is_file(): raise ValueError(f"there is no mask {brain}: give a NIfTI file of 0 and 1, auto or stripped")
-    if brain != "auto" and HEADS[head]: raise ValueError("--brain and --head yes contradict each other: give one of the two")
+    if brain not in ("auto", "stripped") and not Path(brain).is_file():
+        raise ValueError(f"there is no mask {brain}: give a NIfTI file of 0 and 1, auto or stripped")
+    if brain != "auto" and HEADS[head]:
+        raise ValueError("--brain and --head yes contradict each other: give one of the two")
 
+# %% ../nbs/cli.ipynb #fea77c83
 def _written(facts, output, device, start): # what a command says at its end
     for note in facts["notes"]: print(f"note: {note}")
     print(f"{output} ({time.perf_counter() - start:.0f} s on {device})")
@@ -452,15 +536,25 @@ def _written(facts, output, device, start): # what a command says at its end
 # %% ../nbs/cli.ipynb #4bd727bd
 @app.command()
 def enhance(
-    input: Annotated[Path, typer.Argument(metavar="IN", help="A 3-D NIfTI image, .nii or .nii.gz.", show_default=False)],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the enhanced image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
-    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", show_default=False, autocompletion=complete(CONTRASTS))],
-    variant: Annotated[str, typer.Option(help="[bold]mix[/bold]: lookup table from cohort and scan, frozen early; [bold]anchored[/bold]: from the cohort alone; [bold]instance[/bold]: the paper's form.", metavar="mix|anchored|instance", autocompletion=complete(VARIANTS))]="mix",
+    input: Annotated[Path, typer.Argument(metavar="IN", help="A 3-D NIfTI image, .nii or .nii.gz.",
+        show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT",
+        help="Where the enhanced image goes, .nii or .nii.gz; its provenance goes beside it as .json.",
+        show_default=False)],
+    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", show_default=False,
+        autocompletion=complete(CONTRASTS))],
+    variant: Annotated[str, typer.Option(help="[bold]mix[/bold]: lookup table from cohort and scan, frozen early; "
+        "[bold]anchored[/bold]: from the cohort alone; [bold]instance[/bold]: the paper's form.",
+        metavar="mix|anchored|instance", autocompletion=complete(VARIANTS))]="mix",
     steps: Annotated[int, typer.Option(help="Diffusion steps.")]=50,
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Device="auto",
-    head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
-    cohort: Annotated[list[Path] | None, typer.Option(metavar="SCANS", help="High-field scans of other people in the same contrast: a NIfTI file or a folder of them, may be repeated. Their histogram replaces that of the phantoms that ship.", show_default=False)]=None,
+    head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no",
+        autocompletion=complete(HEADS))]="auto",
+    cohort: Annotated[list[Path] | None, typer.Option(metavar="SCANS",
+        help="High-field scans of other people in the same contrast: a NIfTI file "
+        "or a folder of them, may be repeated. Their histogram replaces that of the phantoms " "that ship.",
+        show_default=False)]=None,
     weights: Weights=None,
     batch_size: BatchSize=8,
     brain: Brain="auto",
@@ -470,7 +564,8 @@ def enhance(
 ):
     """Enhance a low-field scan towards 3 T, without training on it (DACT).
 
-    This is a research tool and no medical device: what it draws is plausible, not measured. Look at the input beside it.
+    This is a research tool and no medical device: what it draws is plausible, not measured. Look at the input beside
+    it.
 
     [bold]Examples[/bold]
 
@@ -481,45 +576,61 @@ def enhance(
     mrbook enhance scan.nii.gz enhanced.nii.gz --contrast t1w --seed 1 --force
     """
     from mrbook.methods.files import contrast_name
-    contrast = contrast_name(contrast, CONTRASTS); _choose(variant, VARIANTS, "variant"); _choose(head, HEADS, "answer to --head"); _check_device_name(device)
+    contrast = contrast_name(contrast, CONTRASTS)
+    _choose(variant, VARIANTS, "variant")
+    _choose(head, HEADS, "answer to --head")
+    _check_device_name(device)
     if not 1 <= steps <= 1000: raise ValueError(f"--steps must be between 1 and 1000: {steps}")
     _check_brain(brain, head)
     device, start = _ready(input, output, force, device, weights, "mrbook train")
     _sampling(samples, uncertainty, input, output, force)
     from mrbook.methods.dact.dact import enhance_file
-    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device, head=HEADS[head], progress=True, cohort=cohort or [],
+    facts = enhance_file(input, output, contrast=contrast, variant=variant, steps=steps, seed=seed, device=device,
+        head=HEADS[head], progress=True, cohort=cohort or [],
         weights=weights, batch_size=batch_size, brain=brain, samples=samples, uncertainty=uncertainty)
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #7eabfdc2
 FIELDS = ("1.5T", "3T")
 
+# %% ../nbs/cli.ipynb #8c67e1a9
 def _harmonize_options(source, target, steps, sample, samples, device, head):
     "Refuse what cannot be meant, before any work is done."
     from mrbook.methods.files import field_strength
     tesla = {}
     for name, value in (("--from", source), ("--to", target)):
         tesla[name] = field_strength(value)
-        if tesla[name] not in map(field_strength, FIELDS): raise ValueError(f"{name} must be one of {' and '.join(FIELDS)}, not '{value}'")
-    if tesla["--from"] == tesla["--to"]: raise ValueError(f"--from and --to are both {target}: there is nothing to harmonize")
-    _choose(head, HEADS, "answer to --head"); _check_device_name(device)
+        if tesla[name] not in map(field_strength, FIELDS):
+            raise ValueError(f"{name} must be one of {' and '.join(FIELDS)}, not '{value}'")
+    if tesla["--from"] == tesla["--to"]:
+        raise ValueError(f"--from and --to are both {target}: there is nothing to harmonize")
+    _choose(head, HEADS, "answer to --head")
+    _check_device_name(device)
     if not 1 <= steps <= 1000: raise ValueError(f"--steps must be between 1 and 1000: {steps}")
-    if sample and samples > 1: raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
+    if sample and samples > 1:
+        raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
 
 # %% ../nbs/cli.ipynb #c0da3ca9
 @app.command()
 def harmonize(
-    input: Annotated[Path, typer.Argument(metavar="IN", help="A T1w NIfTI image (MPRAGE), .nii or .nii.gz.", show_default=False)],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the harmonized image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
-    source: Annotated[str, typer.Option("--from", help="Scanner of IN.", metavar="1.5T|3T", show_default=False, autocompletion=complete(FIELDS))],
-    target: Annotated[str, typer.Option("--to", help="Scanner whose contrast is wanted.", metavar="1.5T|3T", show_default=False, autocompletion=complete(FIELDS))],
+    input: Annotated[Path, typer.Argument(metavar="IN", help="A T1w NIfTI image (MPRAGE), .nii or .nii.gz.",
+        show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT",
+        help="Where the harmonized image goes, .nii or .nii.gz; its provenance goes beside it as .json.",
+        show_default=False)],
+    source: Annotated[str, typer.Option("--from", help="Scanner of IN.", metavar="1.5T|3T", show_default=False,
+        autocompletion=complete(FIELDS))],
+    target: Annotated[str, typer.Option("--to", help="Scanner whose contrast is wanted.", metavar="1.5T|3T",
+        show_default=False, autocompletion=complete(FIELDS))],
     steps: Annotated[int, typer.Option(help="Diffusion steps.")]=25,
     samples: Samples=1,
-    sample: Annotated[bool, typer.Option("--sample", help="One true sample, as rough as a scan; without it OUT is the likeliest answer, nearer to the truth and smoother.")]=False,
+    sample: Annotated[bool, typer.Option("--sample", help="One true sample, as rough as a scan; without it OUT is the "
+        "likeliest answer, nearer to the truth and smoother.")]=False,
     uncertainty: Uncertainty=None,
     seed: Annotated[int, typer.Option(help="Seed of the noise; same seed, same image.")]=0,
     device: Device="auto",
-    head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no", autocompletion=complete(HEADS))]="auto",
+    head: Annotated[str, typer.Option(help="Whether skull and scalp are still in the image.", metavar="auto|yes|no",
+        autocompletion=complete(HEADS))]="auto",
     weights: Weights=None,
     batch_size: BatchSize=16,
     brain: Brain="auto",
@@ -527,7 +638,8 @@ def harmonize(
 ):
     """Map a T1w scan of one scanner to the contrast of the other (conditional diffusion).
 
-    The shipped network knows the MPRAGE of a 1.5 T and of a 3 T scanner, learnt from synthetic heads. It changes contrast; look at the input beside it before you measure anything on the output.
+    The shipped network knows the MPRAGE of a 1.5 T and of a 3 T scanner, learnt from synthetic heads. It changes
+    contrast; look at the input beside it before you measure anything on the output.
 
     [bold]Examples[/bold]
 
@@ -535,11 +647,13 @@ def harmonize(
 
     mrbook harmonize baseline.nii.gz mean.nii.gz --from 1.5T --to 3T --samples 4 --uncertainty std.nii.gz
     """
-    _harmonize_options(source, target, steps, sample, samples, device, head); _check_brain(brain, head)
+    _harmonize_options(source, target, steps, sample, samples, device, head)
+    _check_brain(brain, head)
     device, start = _ready(input, output, force, device, weights, "mrbook train harmonize")
     _sampling(samples, uncertainty, input, output, force)
     from mrbook.methods.harmonize.ddpm import harmonize_file
-    facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, sample=sample, uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head],
+    facts = harmonize_file(input, output, source, target, steps=steps, samples=samples, sample=sample,
+        uncertainty=uncertainty, seed=seed, device=device, head=HEADS[head],
         weights=weights, batch_size=batch_size, brain=brain, progress=True)
     _written(facts, output, device, start)
 
@@ -550,21 +664,28 @@ SYNTHESIS = ("flair", "t2w")
 
 def _train_options(preset, minutes, steps, seed, device):
     "Options of the training loop; refuses what has no end."
-    _choose(preset, TRAIN_PRESETS, "preset"); _check_device_name(device)
+    _choose(preset, TRAIN_PRESETS, "preset")
+    _check_device_name(device)
     if minutes is None and steps is None: raise ValueError("training needs an end: pass --minutes 60 or --steps 20000")
     for name, value in (("--minutes", minutes), ("--steps", steps)):
         if value is not None and value <= 0: raise ValueError(f"{name} must be positive: {value}")
     set_threads()
     return dict(max_minutes=minutes, steps=steps, seed=seed, device=resolve_device(device))
 
-def _trained(row, folder): print(f"{folder} ({row['steps']} steps, {row['minutes']:g} minutes; {row['metric']['name']} {row['metric']['value']:.4g})")
+# %% ../nbs/cli.ipynb #ac147482
+def _trained(row, folder):
+    print(f"{folder} ({row['steps']} steps, {row['minutes']:g} minutes; {row['metric']['name']} "
+        f"{row['metric']['value']:.4g})")
 
 # %% ../nbs/cli.ipynb #8d6084ee
 @train_app.command("harmonize")
 def train_harmonize(
-    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="One sub-folder per person scanned on both machines, or a BIDS dataset with a session per scanner.", show_default=False)],
+    root: Annotated[Path, typer.Argument(metavar="FOLDER",
+        help="One sub-folder per person scanned on both machines, or a BIDS dataset with a session per scanner.",
+        show_default=False)],
     output: TrainOut,
-    marks: Annotated[str, typer.Option(help="What tells the two scanners apart in a file's path; the first takes the place of 1.5T, the second of 3T.")]="1.5T,3T",
+    marks: Annotated[str, typer.Option(help="What tells the two scanners apart in a file's path; the first takes "
+        "the place of 1.5T, the second of 3T.")]="1.5T,3T",
     preset: TrainPreset="small",
     minutes: Minutes=None,
     steps: Steps=None,
@@ -573,10 +694,12 @@ def train_harmonize(
 ):
     """Train a harmonizer between two scanners of your own.
 
-    [bold]Example[/bold]: mrbook train harmonize travellers/ -o my-scanners --marks 15T,3T --minutes 60, then mrbook harmonize in.nii.gz out.nii.gz --from 1.5T --to 3T --weights my-scanners
+    [bold]Example[/bold]: mrbook train harmonize travellers/ -o my-scanners --marks 15T,3T --minutes 60, then mrbook
+    harmonize in.nii.gz out.nii.gz --from 1.5T --to 3T --weights my-scanners
     """
     names = tuple(m.strip() for m in marks.split(","))
-    if len(names) != 2 or not all(names): raise ValueError(f"--marks takes two words with a comma between them, for example 15T,3T, not {marks!r}")
+    if len(names) != 2 or not all(names):
+        raise ValueError(f"--marks takes two words with a comma between them, for example 15T,3T, not {marks!r}")
     options = _train_options(preset, minutes, steps, seed, device)
     from mrbook.methods.harmonize.ddpm import train_on_folder
     _trained(train_on_folder(root, output, names, preset, **options), output)
@@ -584,10 +707,17 @@ def train_harmonize(
 # %% ../nbs/cli.ipynb #5a67d43c
 @train_app.command("fgsb")
 def train_fgsb(
-    pairs: Annotated[Path, typer.Option(help="A csv with the columns subject, source, target, and perhaps lesion and split (train or val).", show_default=False)],
+    pairs: Annotated[Path,
+        typer.Option(
+        help="A csv with the columns subject, source, target, and perhaps lesion and split (train or val).",
+        show_default=False)],
     output: TrainOut,
-    to: Annotated[str, typer.Option(help="The contrast that is to be drawn.", metavar="flair|t2w", autocompletion=complete(("flair", "t2w")))]="flair",
-    prior: Annotated[str, typer.Option(help="Lesion prior: [bold]mask[/bold] from the lesion column, [bold]threshold[/bold] on the target, or none.", metavar="none|mask|threshold")]="none",
+    to: Annotated[str, typer.Option(help="The contrast that is to be drawn.", metavar="flair|t2w",
+        autocompletion=complete(("flair", "t2w")))]="flair",
+    prior: Annotated[str,
+        typer.Option(
+        help="Lesion prior: [bold]mask[/bold] from the lesion column, [bold]threshold[/bold] on the target, or none.",
+        metavar="none|mask|threshold")]="none",
     preset: TrainPreset="small",
     minutes: Minutes=None,
     steps: Steps=None,
@@ -598,7 +728,8 @@ def train_fgsb(
 
     [bold]Example[/bold]: mrbook train fgsb --pairs pairs.csv -o my-flair --to flair --prior mask --minutes 60
     """
-    _choose(to, SYNTHESIS, "target contrast"); _choose(prior, ("none", "mask", "threshold"), "lesion prior")
+    _choose(to, SYNTHESIS, "target contrast")
+    _choose(prior, ("none", "mask", "threshold"), "lesion prior")
     if not pairs.is_file(): raise ValueError(f"there is no file {pairs}")
     options = _train_options(preset, minutes, steps, seed, device)
     from mrbook.methods.fgsb.files import train_on_pairs
@@ -607,13 +738,23 @@ def train_fgsb(
 # %% ../nbs/cli.ipynb #bf936640
 @train_app.command("unsb")
 def train_unsb(
-    source: Annotated[Path, typer.Option(metavar="FOLDER", help="Scans of 64 mT: NIfTI files, or the layout of the Zenodo set.", show_default=False)],
-    target: Annotated[Path, typer.Option(metavar="FOLDER", help="Scans of 3 T of other people: NIfTI files, or the layout of IXI or of the Zenodo set.", show_default=False)],
+    source: Annotated[Path, typer.Option(metavar="FOLDER",
+        help="Scans of 64 mT: NIfTI files, or the layout of the Zenodo set.", show_default=False)],
+    target: Annotated[Path, typer.Option(metavar="FOLDER",
+        help="Scans of 3 T of other people: NIfTI files, or the layout of IXI or of the Zenodo set.",
+        show_default=False)],
     output: TrainOut,
-    contrast: Annotated[str, typer.Option(help="What the scans show.", metavar="t1w|t2w", autocompletion=complete(CONTRASTS))]="t1w",
+    contrast: Annotated[str, typer.Option(help="What the scans show.", metavar="t1w|t2w",
+        autocompletion=complete(CONTRASTS))]="t1w",
     preset: TrainPreset="small",
-    brain: Annotated[str, typer.Option(metavar="auto|stripped|FOLDER", help="What is brain: [bold]auto[/bold] takes the mask beside a scan, or sees that it is stripped; [bold]stripped[/bold]: all are; FOLDER: masks that are named like the scans.")]="auto",
-    teacher_steps: Annotated[int|None, typer.Option(help="Batches that DMD2's teacher learns of the 3 T slices first, and its critic of the source's; without it: 400, at most 15 % of all steps each.", metavar="N", min=0, show_default=False)]=None,
+    brain: Annotated[str, typer.Option(metavar="auto|stripped|FOLDER",
+        help="What is brain: [bold]auto[/bold] takes the mask beside a scan, or "
+        "sees that it is stripped; [bold]stripped[/bold]: all are; FOLDER: masks that are named "
+        "like the scans.")]="auto",
+    teacher_steps: Annotated[int|None,
+        typer.Option(help="Batches that DMD2's teacher learns of the 3 T slices first, and its "
+        "critic of the source's; without it: 400, at most 15 % of all steps each.", metavar="N", min=0,
+        show_default=False)]=None,
     minutes: Minutes=None,
     steps: Steps=None,
     seed: Seed=0,
@@ -621,20 +762,26 @@ def train_unsb(
 ):
     """Train the unpaired bridge (UNSB, DMD2, ASP) on two folders of scans. Nobody needs to be in both.
 
-    [bold]Example[/bold]: mrbook train unsb --source portable/ --target ixi/ -o my-bridge --contrast t1w --minutes 120, then mrbook translate scan.nii.gz out.nii.gz --from 64mT --to 3T --contrast t1w --weights my-bridge
+    [bold]Example[/bold]: mrbook train unsb --source portable/ --target ixi/ -o my-bridge --contrast t1w --minutes
+    120, then mrbook translate scan.nii.gz out.nii.gz --from 64mT --to 3T --contrast t1w --weights my-bridge
     """
     _choose(contrast, CONTRASTS, "contrast")
     for path in (source, target):
         if not path.is_dir(): raise ValueError(f"there is no folder {path}")
-    if brain not in ("auto", "stripped") and not Path(brain).is_dir(): raise ValueError(f"--brain: there is no folder {brain}; it is auto, stripped or a folder of masks")
+    if brain not in ("auto", "stripped") and not Path(brain).is_dir():
+        raise ValueError(f"--brain: there is no folder {brain}; it is auto, stripped or a folder of masks")
     options = _train_options(preset, minutes, steps, seed, device)
     from mrbook.methods.unsb.files import train_on_folders
-    _trained(train_on_folders(source, target, output, contrast, preset, teacher_steps=teacher_steps, brain=brain, **options), output)
+    _trained(train_on_folders(source, target, output, contrast, preset, teacher_steps=teacher_steps, brain=brain,
+        **options), output)
 
 # %% ../nbs/cli.ipynb #6e24b511
 @train_app.command("ot")
 def train_ot(
-    pairs: Annotated[Path, typer.Option(help="A csv with the columns subject, source (T1w), target (T2w), and perhaps split (train or val).", show_default=False)],
+    pairs: Annotated[Path,
+        typer.Option(
+        help="A csv with the columns subject, source (T1w), target (T2w), and perhaps split (train or val).",
+        show_default=False)],
     output: TrainOut,
     preset: TrainPreset="small",
     minutes: Minutes=None,
@@ -642,9 +789,11 @@ def train_ot(
     seed: Seed=0,
     device: Device="auto",
 ):
-    """Train T1-guided reconstruction on T1w and T2w scans of the same people. Their k-space is simulated from the T2w images.
+    """Train T1-guided reconstruction on T1w and T2w scans of the same people. Their k-space is simulated from the
+    T2w images.
 
-    [bold]Example[/bold]: mrbook train ot --pairs pairs.csv -o my-ot --minutes 120, then mrbook reconstruct kspace.npy out.nii.gz --aux t1.nii.gz --weights my-ot
+    [bold]Example[/bold]: mrbook train ot --pairs pairs.csv -o my-ot --minutes 120, then mrbook reconstruct
+    kspace.npy out.nii.gz --aux t1.nii.gz --weights my-ot
     """
     if not pairs.is_file(): raise ValueError(f"there is no file {pairs}")
     options = _train_options(preset, minutes, steps, seed, device)
@@ -654,20 +803,25 @@ def train_ot(
 # %% ../nbs/cli.ipynb #0b4c8195
 @train_app.command("recipe")
 def train_recipe(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...|shipped", help="Recipes by the name of their network, e.g. fgsb/flair; [bold]shipped[/bold]: all.", show_default=False)],
+    names: Annotated[list[str], typer.Argument(metavar="NAME...|shipped",
+        help="Recipes by the name of their network, e.g. fgsb/flair; [bold]shipped[/bold]: all.", show_default=False)],
     output: TrainOut,
     minutes: Annotated[float, typer.Option(help="For each network, rendering its images included.")]=9.,
     seed: Seed=0,
     device: Device="auto",
 ):
-    """Train the package's own networks anew, from images rendered from real label maps (MRBOOK_DATA; without them from phantoms).
+    """Train the package's own networks anew, from images rendered from real label maps (MRBOOK_DATA; without them
+    from phantoms).
 
-    On a GPU all of them train side by side, on a processor one after the other. The same command goes on where it was stopped.
+    On a GPU all of them train side by side, on a processor one after the other. The same command goes on where it
+    was stopped.
 
-    [bold]Example[/bold]: mrbook train recipe fgsb/flair fgsb/t2w --device cuda --minutes 9 -o runs/recipes, then mrbook weights install runs/recipes
+    [bold]Example[/bold]: mrbook train recipe fgsb/flair fgsb/t2w --device cuda --minutes 9 -o runs/recipes, then
+    mrbook weights install runs/recipes
     """
     if minutes <= 0: raise ValueError(f"--minutes must be positive: {minutes}")
-    _check_device_name(device); set_threads()
+    _check_device_name(device)
+    set_threads()
     from mrbook.recipes import RECIPES, train_recipes
     chosen = list(RECIPES) if "shipped" in names else names
     for name in chosen: _choose(name, tuple(RECIPES), "recipe")
@@ -676,20 +830,29 @@ def train_recipe(
 # %% ../nbs/cli.ipynb #582246c0
 @app.command()
 def synthesize(
-    input: Annotated[Path, typer.Argument(metavar="IN", help="A skull-stripped T1w NIfTI image, .nii or .nii.gz.", show_default=False)],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the drawn image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
-    to: Annotated[str, typer.Option(help="The contrast to draw.", metavar="flair|t2w", show_default=False, autocompletion=complete(("flair", "t2w")))],
+    input: Annotated[Path, typer.Argument(metavar="IN", help="A skull-stripped T1w NIfTI image, .nii or .nii.gz.",
+        show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT",
+        help="Where the drawn image goes, .nii or .nii.gz; its provenance goes beside it as .json.",
+        show_default=False)],
+    to: Annotated[str, typer.Option(help="The contrast to draw.", metavar="flair|t2w", show_default=False,
+        autocompletion=complete(("flair", "t2w")))],
     weights: Weights=None,
     steps: Calls=None,
     batch_size: BatchSize=16,
     brain: Brain="auto",
-    one_side: Annotated[bool, typer.Option("--one-side", help="Draw from the scan alone, not from its mirror image as well: half the time, more noise.")]=False,
+    one_side: Annotated[bool,
+        typer.Option("--one-side",
+        help="Draw from the scan alone, not from its mirror image as well: half the time, more noise.")]=False,
     device: Device="auto",
     force: Force=False,
 ):
     """Draw a missing contrast from a skull-stripped T1w scan (FGSB).
 
-    The package's networks work at 1 mm; they have learnt from images rendered from the label maps of fourteen real heads, and never saw a real scan. Without [bold]--steps[/bold] one call of the network is made; all five take five times as long for the same scores. A few pairs of your own scanner go a long way: see [bold]mrbook train fgsb[/bold].
+    The package's networks work at 1 mm; they have learnt from images rendered from the label maps of fourteen real
+    heads, and never saw a real scan. Without [bold]--steps[/bold] one call of the network is made; all five take
+    five times as long for the same scores. A few pairs of your own scanner go a long way: see [bold]mrbook train
+    fgsb[/bold].
 
     What T1w does not show is guessed: a lesion that is missing in the drawn image is no proof of health.
 
@@ -699,23 +862,31 @@ def synthesize(
 
     mrbook synthesize t1.nii.gz flair.nii.gz --to flair --weights my-flair
     """
-    _check_device_name(device); _check_brain(brain)
+    _check_device_name(device)
+    _check_brain(brain)
     from mrbook.methods.files import contrast_name
     to = contrast_name(to, SYNTHESIS)
     device, start = _ready(input, output, force, device, weights, "mrbook train fgsb")
     from mrbook.methods.fgsb.fgsb import synthesize_file
-    facts = synthesize_file(input, output, to=to, steps=steps or 1, both_sides=not one_side, device=device, weights=weights, batch_size=batch_size, brain=brain, progress=True)
+    facts = synthesize_file(input, output, to=to, steps=steps or 1, both_sides=not one_side, device=device,
+        weights=weights, batch_size=batch_size, brain=brain, progress=True)
     _written(facts, output, device, start)
 
 # %% ../nbs/cli.ipynb #b9717a59
 @app.command()
 def translate(
-    input: Annotated[Path, typer.Argument(metavar="IN", help="A skull-stripped NIfTI image of a 64 mT scan, .nii or .nii.gz.", show_default=False)],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the translated image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
+    input: Annotated[Path,
+        typer.Argument(metavar="IN", help="A skull-stripped NIfTI image of a 64 mT scan, .nii or .nii.gz.",
+        show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT",
+        help="Where the translated image goes, .nii or .nii.gz; its provenance goes beside it as .json.",
+        show_default=False)],
     source: Annotated[str, typer.Option("--from", help="Field strength of IN.", metavar="64mT")]="64mT",
     target: Annotated[str, typer.Option("--to", help="Field strength whose look is wanted.", metavar="3T")]="3T",
-    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w", autocompletion=complete(CONTRASTS))]="t1w",
-    fine: Annotated[bool, typer.Option("--fine", help="Write the 2 mm grid on which the network works, not that of IN.")]=False,
+    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w",
+        autocompletion=complete(CONTRASTS))]="t1w",
+    fine: Annotated[bool,
+        typer.Option("--fine", help="Write the 2 mm grid on which the network works, not that of IN.")]=False,
     weights: Weights=None,
     steps: Calls=None,
     batch_size: BatchSize=16,
@@ -733,20 +904,30 @@ def translate(
 
     mrbook translate scan.nii.gz out.nii.gz --contrast t1w --fine
     """
-    _check_device_name(device); _check_brain(brain)
+    _check_device_name(device)
+    _check_brain(brain)
     from mrbook.methods.files import contrast_name
     contrast = contrast_name(contrast, CONTRASTS)
     device, start = _ready(input, output, force, device, weights, "mrbook train unsb")
     from mrbook.methods.unsb.files import translate_file
-    _written(translate_file(input, output, source, target, contrast, fine, steps=steps, device=device, weights=weights, batch_size=batch_size, brain=brain, progress=True), output, device, start)
+    _written(translate_file(input, output, source, target, contrast, fine, steps=steps, device=device, weights=weights,
+        batch_size=batch_size, brain=brain, progress=True), output, device, start)
 
 # %% ../nbs/cli.ipynb #39fc8cd0
 @app.command()
 def reconstruct(
-    input: Annotated[Path, typer.Argument(metavar="KSPACE", help="Undersampled k-space of a T2w scan: .npy of shape slices x rows x columns or slices x coils x rows x columns, fastMRI .h5, .cfl or .mat.", show_default=False)],
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
-    aux: Annotated[Path, typer.Option(metavar="T1", help="T1w NIfTI image of the same head on the grid of the scan; it need not be aligned to the pixel.", show_default=False)],
-    mask: Annotated[Path | None, typer.Option(metavar="MASK", help="What was measured, .npy of 0 and 1, columns or rows x columns; none: in the file, or where k-space is not 0.", show_default=False)]=None,
+    input: Annotated[Path, typer.Argument(metavar="KSPACE",
+        help="Undersampled k-space of a T2w scan: .npy of shape slices x rows x "
+        "columns or slices x coils x rows x columns, fastMRI .h5, .cfl or .mat.", show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT",
+        help="Where the image goes, .nii or .nii.gz; its provenance goes beside it as .json.", show_default=False)],
+    aux: Annotated[Path,
+        typer.Option(metavar="T1",
+        help="T1w NIfTI image of the same head on the grid of the scan; it need not be aligned to the pixel.",
+        show_default=False)],
+    mask: Annotated[Path | None, typer.Option(metavar="MASK",
+        help="What was measured, .npy of 0 and 1, columns or rows x columns; "
+        "none: in the file, or where k-space is not 0.", show_default=False)]=None,
     weights: Weights=None,
     batch_size: BatchSize=8,
     device: Device="auto",
@@ -754,7 +935,8 @@ def reconstruct(
 ):
     """Reconstruct undersampled T2w k-space with a T1w image as a guide (optimal transport, cascades).
 
-    What was measured stays as measured; what was not is guessed, with the T1w as a guide. The image has the affine of the T1w.
+    What was measured stays as measured; what was not is guessed, with the T1w as a guide. The image has the affine
+    of the T1w.
 
     [bold]Examples[/bold]
 
@@ -767,31 +949,39 @@ def reconstruct(
         if path is not None and not path.exists(): raise ValueError(f"there is no file {path}")
     device, start = _ready(input, output, force, device, weights, "mrbook train ot")
     from mrbook.methods.ot.files import reconstruct_file
-    _written(reconstruct_file(input, output, mask, aux, device=device, weights=weights, batch_size=batch_size, progress=True), output, device, start)
+    _written(reconstruct_file(input, output, mask, aux, device=device, weights=weights, batch_size=batch_size,
+        progress=True), output, device, start)
 
 # %% ../nbs/cli.ipynb #9e2792dd
 @app.command()
 def phantom(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Where the scan goes, .nii or .nii.gz; what it is goes beside it as .json.", show_default=False)],
-    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w|pd|flair|t2s", show_default=False, autocompletion=complete(("t1w", "t2w", "pd", "flair", "t2s")))],
-    field: Annotated[float, typer.Option(help="Field strength in tesla, 0.01 to 20.", metavar="TESLA", show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT",
+        help="Where the scan goes, .nii or .nii.gz; what it is goes beside it as .json.", show_default=False)],
+    contrast: Annotated[str, typer.Option(help="What the scan shows.", metavar="t1w|t2w|pd|flair|t2s",
+        show_default=False, autocompletion=complete(("t1w", "t2w", "pd", "flair", "t2s")))],
+    field: Annotated[float, typer.Option(help="Field strength in tesla, 0.01 to 20.", metavar="TESLA",
+        show_default=False)],
     head: Annotated[bool, typer.Option("--head", help="With skull and scalp; else 0 outside the brain.")]=False,
     lesions: Annotated[int, typer.Option(help="White-matter lesions, at most 100.", metavar="N")]=0,
     seed: Seed=0,
     spacing: Annotated[float, typer.Option(help="Voxel size, 1 to 8 mm.", metavar="MM")]=2.,
-    truth: Annotated[bool, typer.Option("--truth", help="Write the same person at 3 T without noise beside it, as OUT with _truth in its name.")]=False,
+    truth: Annotated[bool,
+        typer.Option("--truth",
+        help="Write the same person at 3 T without noise beside it, as OUT with _truth in its name.")]=False,
     force: Force=False,
 ):
     """Write a synthetic scan to try things on: a person who was never scanned, by the signal equations of MRI.
 
     [bold]Examples[/bold]
 
-    mrbook phantom scan.nii.gz --contrast t2w --field 0.055 --truth, then mrbook enhance scan.nii.gz out.nii.gz --contrast t2w
+    mrbook phantom scan.nii.gz --contrast t2w --field 0.055 --truth, then mrbook enhance scan.nii.gz out.nii.gz
+    --contrast t2w
 
     mrbook phantom patient.nii.gz --contrast flair --field 3 --head --lesions 8 --seed 1
     """
     check_output(output, None, force)
-    stem = output.name.removesuffix(".gz").removesuffix(".nii"); beside = output.with_name(f"{stem}_truth{output.name.removeprefix(stem)}")
+    stem = output.name.removesuffix(".gz").removesuffix(".nii")
+    beside = output.with_name(f"{stem}_truth{output.name.removeprefix(stem)}")
     if truth and beside.exists() and not force: raise ValueError(f"{beside} exists already: pass --force to replace it")
     set_threads()
     from mrbook.cohorts.subjects import phantom_file
@@ -802,8 +992,10 @@ def phantom(
 # %% ../nbs/cli.ipynb #7da951b1
 weights_app = typer.Typer(no_args_is_help=True, help="The networks that ship with the package.")
 datasets_app = typer.Typer(no_args_is_help=True, help="Public data for the studies on real scans.")
-app.add_typer(weights_app, name="weights"); app.add_typer(datasets_app, name="datasets")
+app.add_typer(weights_app, name="weights")
+app.add_typer(datasets_app, name="datasets")
 
+# %% ../nbs/cli.ipynb #0664c9c0
 @weights_app.command("list")
 def weights_list():
     """List the networks: what each is, how it was trained, how good it was.
@@ -812,9 +1004,11 @@ def weights_list():
     """
     from mrbook.learn.weights import manifest
     metric = lambda e: f"{e['metric']['name']} {e['metric']['value']:g}"
-    lines = [(name, "shared" if "part" in e else f"{e['bytes'] / 1e6:.1f} MB", e["preset"], e["device"], f"{e['minutes']:g}", metric(e), e["what"]) for name, e in sorted(manifest().items())]
+    lines = [(name, "shared" if "part" in e else f"{e['bytes'] / 1e6:.1f} MB", e["preset"], e["device"],
+        f"{e['minutes']:g}", metric(e), e["what"]) for name, e in sorted(manifest().items())]
     print(columns_text(lines, ("network", "size", "preset", "trained on", "minutes", "metric", "what")))
 
+# %% ../nbs/cli.ipynb #b08a5761
 @weights_app.command("verify")
 def weights_verify():
     """Compare every file with the sha256 of the manifest. Exit code 1 if one differs.
@@ -829,8 +1023,10 @@ def weights_verify():
 # %% ../nbs/cli.ipynb #b593c688
 @weights_app.command("install")
 def weights_install(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What [bold]mrbook train recipe[/bold] wrote.", show_default=False)],
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Networks to install; none: all that are there.", show_default=False)]=None,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What [bold]mrbook train recipe[/bold] wrote.",
+        show_default=False)],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]",
+        help="Networks to install; none: all that are there.", show_default=False)]=None,
 ):
     """Put trained networks into the package, each with its row of the manifest.
 
@@ -840,7 +1036,8 @@ def weights_install(
     from mrbook.recipes import RECIPES, install
     for name in names or (): _choose(name, tuple(RECIPES), "recipe")
     done = install(folder, names)
-    if not done: raise ValueError(f"{folder} holds no trained network: train some with mrbook train recipe NAME -o {folder}")
+    if not done:
+        raise ValueError(f"{folder} holds no trained network: train some with mrbook train recipe NAME -o {folder}")
     print("installed: " + ", ".join(done))
 
 # %% ../nbs/cli.ipynb #1ee708a3
@@ -854,25 +1051,31 @@ def datasets_list():
     """
     from mrbook.cohorts.public import find, list_datasets
     here = lambda d: "here" if d.files and find(d.name) else ""
-    print(columns_text([(d.name, _megabytes(d), here(d), d.field, d.licence, d.what) for d in list_datasets()], ("name", "size", "", "field", "licence", "what")))
+    print(columns_text([(d.name, _megabytes(d), here(d), d.field, d.licence, d.what) for d in list_datasets()],
+        ("name", "size", "", "field", "licence", "what")))
 
+# %% ../nbs/cli.ipynb #0822f11f
 @datasets_app.command("info")
-def datasets_info(name: Annotated[str, typer.Argument(help="A name of [bold]mrbook datasets list[/bold].", show_default=False)]):
+def datasets_info(name: Annotated[str, typer.Argument(help="A name of [bold]mrbook datasets list[/bold].",
+        show_default=False)]):
     """Show what a data set is, on what terms, and where its files go.
 
     [bold]Example[/bold]: mrbook datasets info ulf055
     """
     from mrbook.cohorts.public import data_root, find, info
     d = info(name)
-    known = dict(name=d.name, what=d.what, field=d.field, licence=d.licence, cite=d.citation, size=_megabytes(d), source=f"https://github.com/{d.repository}" if d.repository else d.page,
+    known = dict(name=d.name, what=d.what, field=d.field, licence=d.licence, cite=d.citation, size=_megabytes(d),
+        source=f"https://github.com/{d.repository}" if d.repository else d.page,
                  folder=str(data_root()/(d.layout or d.folder)), here="yes" if d.files and find(name) else "no")
     print(columns_text([(k, v) for k, v in known.items() if k != "name"], ("name", d.name)))
     for f in d.files: print(f"  {f.bytes:>9}  {f.path}")
 
+# %% ../nbs/cli.ipynb #a060ade5
 @datasets_app.command("fetch")
 def datasets_fetch(
     name: Annotated[str, typer.Argument(help="A name of [bold]mrbook datasets list[/bold].", show_default=False)],
-    to: Annotated[Path | None, typer.Option(help="Data folder; none: MRBOOK_DATA, or ./data.", show_default=False)]=None,
+    to: Annotated[Path | None, typer.Option(help="Data folder; none: MRBOOK_DATA, or ./data.",
+        show_default=False)]=None,
 ):
     """Download a data set from its public repository, checked by sha256; run it again to continue.
 
@@ -882,35 +1085,49 @@ def datasets_fetch(
 
     mrbook datasets fetch ulf055 --to scans
     """
-    from mrbook.cohorts.public import data_root, fetch
+    from mrbook.cohorts.public import fetch
     print(fetch(name, to=to, progress=sys.stderr.isatty()))
-    if to and not os.environ.get("MRBOOK_DATA"): print(f"set MRBOOK_DATA={Path(to).resolve()} so that the studies find it")
+    if to and not os.environ.get("MRBOOK_DATA"):
+        print(f"set MRBOOK_DATA={Path(to).resolve()} so that the studies find it")
 
 # %% ../nbs/cli.ipynb #603db5e8
-_MODULES = {"scikit-image": "skimage", "POT": "ot", "pillow": "PIL", "antspyx": "ants"} # where the name to import is another
+# where the name to import is another
+_MODULES = {"scikit-image": "skimage", "POT": "ot", "pillow": "PIL", "antspyx": "ants"}
 
+# %% ../nbs/cli.ipynb #a8e9b654
 def check_packages()->list: # (verdict, what, detail)
     "Whether what the package needs can be imported, and in which version; of the extras, whether they are complete."
     from importlib import import_module, metadata
     from importlib.util import find_spec
     needed, lines, module = {}, [], lambda name: _MODULES.get(name, name.replace("-", "_"))
-    for r in metadata.requires("mrbook") or (): needed.setdefault((re.findall(r"extra == .([\w-]+)", r) or [""])[0], []).append(re.match(r"[\w.-]+", r).group())
+    for r in metadata.requires("mrbook") or ():
+        needed.setdefault((re.findall(r"extra == .([\w-]+)", r) or [""])[0], []).append(re.match(r"[\w.-]+", r).group())
     for name in sorted(needed.pop("", ()), key=str.lower):
-        try: import_module(module(name)); lines.append(("ok", name, metadata.version(name)))
-        except Exception as e: lines.append(("FAIL", name, f"{type(e).__name__}: {e}: pip install -c constraints.txt -e ."))
+        try:
+            import_module(module(name))
+            lines.append(("ok", name, metadata.version(name)))
+        except Exception as e:
+            lines.append(("FAIL", name, f"{type(e).__name__}: {e}: pip install -c constraints.txt -e ."))
     for extra in sorted({"lab", "studies", "preprocess"} & set(needed)):
         missing = [name for name in needed[extra] if find_spec(module(name)) is None]
-        lines.append(("none" if missing else "ok", f"[{extra}]", f"without {', '.join(missing)}: pip install 'mrbook[{extra}]'" if missing else ", ".join(needed[extra])))
+        lines.append(("none" if missing else "ok", f"[{extra}]",
+            f"without {', '.join(missing)}: pip install 'mrbook[{extra}]'" if missing else ", ".join(needed[extra])))
     return lines
 
+# %% ../nbs/cli.ipynb #04b9588a
 def check_device()->list: # (verdict, what, detail)
     "Devices, threads and room."
     import platform, torch
-    gpus = [f"{torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB" for i in range(torch.cuda.device_count())]
+    gpus = [f"{torch.cuda.get_device_name(i)}, {torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB"
+        for i in range(torch.cuda.device_count())]
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    return [("ok" if sys.version_info >= (3, 11) else "FAIL", "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-            ("ok", "cpu", f"{usable_cores()} usable cores, torch uses {torch.get_num_threads()} threads, OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}"),
-            ("ok" if gpus else "none", "gpu", "; ".join(gpus) or ("mps" if torch.backends.mps.is_available() else "none: everything runs on the cpu, more slowly")),
+    return [("ok" if sys.version_info >= (3, 11) else "FAIL", "python",
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+            ("ok", "cpu", f"{usable_cores()} usable cores, torch uses " f"{torch.get_num_threads()} threads, "
+                f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'unset')}, "
+                f"OMP_WAIT_POLICY={os.environ.get('OMP_WAIT_POLICY', 'unset')}"),
+            ("ok" if gpus else "none", "gpu", "; ".join(gpus) or (
+                "mps" if torch.backends.mps.is_available() else "none: everything runs on the cpu, more slowly")),
             ("ok" if free > 2 else "low" if free > 0.2 else "FAIL", "disk", f"{free:.1f} GiB free here")]
 
 # %% ../nbs/cli.ipynb #89d3c0a9
@@ -918,18 +1135,28 @@ def check_content()->list: # (verdict, what, detail)
     "Weights, data and studies."
     from mrbook.cohorts.public import data_root, find, list_datasets
     from mrbook.learn.weights import verify
-    state = verify(); bad = [f"{k} is {v}" for k, v in state.items() if v != "ok"]
-    lines = [("FAIL" if bad or not state else "ok", "weights", "; ".join(bad) or (f"{len(state)} networks verified" if state else "the package holds no weights: install it again"))]
+    state = verify()
+    bad = [f"{k} is {v}" for k, v in state.items() if v != "ok"]
+    lines = [("FAIL" if bad or not state else "ok", "weights",
+        "; ".join(bad) or (f"{len(state)} networks verified" if state
+        else "the package holds no weights: install it again"))]
     here = [d.name for d in list_datasets() if d.files and find(d.name)]
-    where = f"MRBOOK_DATA={os.environ['MRBOOK_DATA']}" if os.environ.get("MRBOOK_DATA") else f"MRBOOK_DATA is not set, looked in {data_root().resolve()}"
-    lines.append(("ok" if here else "none", "data", f"{where}: {', '.join(here) or 'none (mrbook datasets list; the default run needs none)'}"))
-    try: root = find_root(); lines.append(("ok", "studies", f"{len(list_studies(root))} in {root}"))
+    where = f"MRBOOK_DATA={os.environ['MRBOOK_DATA']}" if os.environ.get(
+        "MRBOOK_DATA") else f"MRBOOK_DATA is not set, looked in {data_root().resolve()}"
+    lines.append(
+        ("ok" if here else "none", "data",
+        f"{where}: {', '.join(here) or 'none (mrbook datasets list; the default run needs none)'}"))
+    try:
+        root = find_root()
+        lines.append(("ok", "studies", f"{len(list_studies(root))} in {root}"))
     except ValueError as e: lines.append(("none", "studies", str(e)))
     return lines
 
+# %% ../nbs/cli.ipynb #9e55c2bb
 @app.command()
 def doctor():
-    """Look at this machine: versions, devices, threads, data, weights, disk. Exit code 1 if something essential is broken.
+    """Look at this machine: versions, devices, threads, data, weights, disk. Exit code 1 if something essential is
+    broken.
 
     [bold]Example[/bold]: mrbook doctor
     """
@@ -951,7 +1178,9 @@ def main(
     def note(message, category, *place): # a warning without its line of source code
         kind = "" if issubclass(category, UserWarning) else f"{category.__name__}: "
         print(f"note: {kind}{' '.join(str(message).split())}", flush=True)
-    def interrupted(): print("mrbook: interrupted", file=sys.stderr); return 130
+    def interrupted():
+        print("mrbook: interrupted", file=sys.stderr)
+        return 130
     try:
         with warnings.catch_warnings():
             warnings.showwarning = note

@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from joblib import Parallel, delayed
 from torch import Tensor
 
-from .cohorts.anatomies import SPREADS, Heads, Spread, draw_slices, draw_volumes, maps_folder, phantom_heads, read_heads, read_lesions
+from mrbook.cohorts.anatomies import (SPREADS, Heads, draw_slices, draw_volumes, maps_folder, phantom_heads, read_heads,
+    read_lesions)
 from .mri.physics import Contrast
 
 # %% ../nbs/recipes.ipynb #259de4dd
@@ -32,6 +33,7 @@ def heads_of(
     warnings.warn("the label maps are not here (MRBOOK_DATA): phantoms take their place", stacklevel=2)
     return phantom_heads(dict(train=(7000,), val=(7100,), test=(7200,))[part]).to(device)
 
+# %% ../nbs/recipes.ipynb #9ca9b4f4
 def render(
     heads:Heads,
     n:int, # slices
@@ -42,7 +44,8 @@ def render(
     "A bank of slices."
     parts = [draw_slices(heads, min(batch, n - i), seed=seed + i, **options) for i in range(0, n, batch)]
     join = lambda x: torch.cat([v.half().cpu() for v in x])
-    return join([p.source for p in parts]), [join(t) for t in zip(*(p.targets for p in parts))], join([p.lesion for p in parts])
+    return join([p.source for p in parts]), [join(t) for t in zip(*(p.targets for p in parts))], join(
+        [p.lesion for p in parts])
 
 # %% ../nbs/recipes.ipynb #1a3e1177
 @dataclass(frozen=True)
@@ -58,15 +61,19 @@ class Job:
     def left(self): return max(.02, self.minutes - (time.monotonic() - self.started) / 60) # minutes
     def count(self, n, least=16): return max(least, int(n * self.share))
 
+# %% ../nbs/recipes.ipynb #b1bd6a8c
 def _fgsb(job, target):
     from mrbook.methods.fgsb.fgsb import FGSBConfig, train_fgsb
-    lesions = read_lesions(); lesions = lesions.to(job.device) if lesions is not None else None
+    lesions = read_lesions()
+    lesions = lesions.to(job.device) if lesions is not None else None
     def pairs(part, n, seed):
-        source, targets, ill = render(heads_of(part, job.device), n, seed, source=T1W, targets=(target,), spread=SPREADS["wide"], lesions=lesions)
+        source, targets, ill = render(heads_of(part, job.device), n, seed, source=T1W, targets=(target,),
+            spread=SPREADS["wide"], lesions=lesions)
         return source.float(), targets[0].float(), ill.float()
     data, held = pairs("train", job.count(5000), 0), pairs("val", job.count(96), 900_000)
     config = FGSBConfig.preset("small", nce=0., identity=0.)
-    return train_fgsb(job.folder, data, held, config, batch_size=16, device=job.device, seed=job.seed, max_minutes=job.left, decay="linear", validate_every=250), config
+    return train_fgsb(job.folder, data, held, config, batch_size=16, device=job.device, seed=job.seed,
+        max_minutes=job.left, decay="linear", validate_every=250), config
 
 # %% ../nbs/recipes.ipynb #5a89715f
 def _prior(job):
@@ -78,20 +85,29 @@ def _prior(job):
     def bank(part, n, seed):
         heads, images, labels = heads_of(part, job.device), [], []
         for k, stripped in enumerate((True, False)):
-            _, targets, _ = render(heads, n // 2, seed + k * 300_000, source=T1W, targets=(T1W, T2W, FLAIR), spread=spread, size=(112, 96), spacing=2., stripped=stripped, jitter=.06, lesions=lesions, fine=3)
-            for j, x in enumerate(targets): images.append(x); labels.append(torch.full((len(x),), (j if j < 2 else 4) + (2 * k if j < 2 else k)))
+            _, targets, _ = render(heads, n // 2, seed + k * 300_000, source=T1W, targets=(T1W, T2W, FLAIR),
+                spread=spread, size=(112, 96), spacing=2., stripped=stripped, jitter=.06, lesions=lesions, fine=3)
+            for j, x in enumerate(targets):
+                images.append(x)
+                labels.append(torch.full((len(x),), (j if j < 2 else 4) + (2 * k if j < 2 else k)))
         return torch.cat(images), torch.cat(labels)
-    lesions = read_lesions(); lesions = lesions.to(job.device) if lesions is not None else None
+    lesions = read_lesions()
+    lesions = lesions.to(job.device) if lesions is not None else None
     images, labels = bank("train", job.count(4000), 0)
     real = soop_slices(job.count(700))
-    if real is not None: images, labels = torch.cat([images, real.half()]), torch.cat([labels, torch.full((len(real),), 4)])
+    if real is not None:
+        images, labels = torch.cat([images, real.half()]), torch.cat([labels, torch.full((len(real),), 4)])
     held = bank("val", job.count(48), 900_000)
-    torch.manual_seed(job.seed); config = UNetConfig(channels=40, mults=(1, 1, 2, 2), blocks=1, patch=2, classes=6)
+    torch.manual_seed(job.seed)
+    config = UNetConfig(channels=40, mults=(1, 1, 2, 2), blocks=1, patch=2, classes=6)
     model = Diffusion(UNet(config), Schedule("cosine"), "v", "bf16")
     loss = lambda m, batch, generator: m.loss(*batch, generator=generator)
-    return train(model, loss, prior_batches(images, labels, 48), job.folder, prior_validation(*held), device=job.device, seed=job.seed, max_minutes=job.left, lr=8e-4, warmup=200, decay="cosine", ema=.999, precision="no", weight_decay=.01,
+    return train(model, loss, prior_batches(images, labels, 48), job.folder, prior_validation(*held), device=job.device,
+        seed=job.seed, max_minutes=job.left, lr=8e-4, warmup=200, decay="cosine", ema=.999, precision="no",
+        weight_decay=.01,
         validate_every=500), config
 
+# %% ../nbs/recipes.ipynb #37cbb4a6
 def soop_slices(
     most:int=700, # the sharpest
 )->Tensor|None: # (n, 1, 112, 96) in [0, 1]; None: the cohort is not at hand
@@ -99,10 +115,13 @@ def soop_slices(
     root = Path(os.environ.get("MRBOOK_DATA") or ".") / "StrokeOutcomeOptimizationProjectDemo"
     found = next(iter(root.glob("**/flair_axial.npz")), None) if root.is_dir() else None
     if found is None: return None
-    x = torch.from_numpy(np.load(found)["flair"].transpose(0, 2, 1)[:, ::-1].copy()).float()[:, None] / 255 # rows from front to back
+    # rows from front to back
+    x = torch.from_numpy(np.load(found)["flair"].transpose(0, 2, 1)[:, ::-1].copy()).float()[:, None] / 255
     x = F.pad(x, (0, 192 - x.shape[-1], 0, 224 - x.shape[-2])).roll(((224 - 189) // 2, (192 - 157) // 2), (-2, -1))
-    level = torch.stack([v[v > .02].quantile(.995) if (v > .02).sum() > 1000 else v.new_ones(()) for v in x]).view(-1, 1, 1, 1)
-    x = (x / level).clamp(0, 1); sharp = (x[..., 1:] - x[..., :-1]).abs().flatten(1).mean(1) / x.flatten(1).mean(1)
+    level = torch.stack([v[v > .02].quantile(.995) if (v > .02).sum() > 1000 else v.new_ones(()) for v in x]).view(-1,
+        1, 1, 1)
+    x = (x / level).clamp(0, 1)
+    sharp = (x[..., 1:] - x[..., :-1]).abs().flatten(1).mean(1) / x.flatten(1).mean(1)
     return F.avg_pool2d(x[sharp.argsort(descending=True)[:most]], 2)
 
 # %% ../nbs/recipes.ipynb #7496a757
@@ -121,77 +140,109 @@ def portable_volumes(
     from mrbook.mri.phantom import axial
     from mrbook.mri.physics import Sequence, rician
     from mrbook.scans.volume import Volume, fit_size
-    heads, k = heads_of(part, device), ("t1w", "t2w").index(weighting); heads = heads.part(list(rows)) if rows is not None and len(heads) > max(rows) else heads
-    lesions = read_lesions(); lesions = lesions.to(device) if lesions is not None else None
-    affine = np.diag([2., 2., 2., 1.]); affine[:3, 3] = -2 * (np.array([96, 112, 96]) - 1) / 2
+    heads, k = heads_of(part, device), ("t1w", "t2w").index(weighting)
+    heads = heads.part(list(rows)) if rows is not None and len(heads) > max(rows) else heads
+    lesions = read_lesions()
+    lesions = lesions.to(device) if lesions is not None else None
+    affine = np.diag([2., 2., 2., 1.])
+    affine[:3, 3] = -2 * (np.array([96, 112, 96]) - 1) / 2
     fit = lambda x, z: fit_size(torch.from_numpy(axial(x.astype(np.float32), list(z))), size)[:, None]
     def person(i):
-        rng = np.random.default_rng([seed + i, 65]); found = {}; field = float(rng.uniform(.05, .08))
-        low = Contrast(weighting, field); protocols = [SWOOP[k]] if k or rng.random() < .6 else [Sequence("spgr", tr=float(rng.uniform(.04, .09)), te=.006, flip_angle=float(rng.uniform(30, 60)))]
-        (dim, bright), depth, _ = draw_volumes(heads, 1, (low, Contrast(weighting, 3.)), replace(SPREADS["narrow"], timing=.08, people=.05), seed + i, (96, 112, 96), 2., lesions, fine=2, sequences=(protocols[0], None))
+        rng = np.random.default_rng([seed + i, 65])
+        found = {}
+        field = float(rng.uniform(.05, .08))
+        low = Contrast(weighting, field)
+        protocols = [SWOOP[k]] if k or rng.random() < .6 else [
+            Sequence("spgr", tr=float(rng.uniform(.04, .09)), te=.006, flip_angle=float(rng.uniform(30, 60)))]
+        (dim, bright), depth, _ = draw_volumes(heads, 1, (low, Contrast(weighting, 3.)),
+            replace(SPREADS["narrow"], timing=.08, people=.05), seed + i, (96, 112, 96), 2., lesions, fine=2,
+            sequences=(protocols[0], None))
         dim, bright, depth = (v[0].float().cpu().numpy() for v in (dim, bright, depth))
-        margin = rng.uniform(-1, 3.); brain = depth < margin
-        area = brain.sum((0, 1)) * 4.; z = np.flatnonzero(area > 3000)[1:-1]
+        margin = rng.uniform(-1, 3.)
+        brain = depth < margin
+        area = brain.sum((0, 1)) * 4.
+        z = np.flatnonzero(area > 3000)[1:-1]
         if side in ("high", "both"):
-            shade = np.exp(rng.uniform(0, .05) * F.interpolate(torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(seed + i)), bright.shape, mode="trilinear", align_corners=True)[0, 0].numpy())
-            noisy = rician(torch.from_numpy(bright * shade), float(rng.uniform(0, .012)), torch.Generator().manual_seed(seed + i)).numpy()
+            shade = np.exp(rng.uniform(0, .05) * F.interpolate(
+                torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(seed + i)), bright.shape,
+                mode="trilinear", align_corners=True)[0, 0].numpy())
+            noisy = rician(torch.from_numpy(bright * shade), float(rng.uniform(0, .012)),
+                torch.Generator().manual_seed(seed + i)).numpy()
             found["high"] = fit(windowed(Volume(noisy.astype(np.float32), affine), brain).data, z)
         if side in ("low", "both"):
             voxel = float(rng.uniform(1.5, 2.2)), float(rng.uniform(1.5, 2.2)), float(rng.uniform(3.5, 6.5))
-            shade = np.exp(rng.uniform(0, .12) * F.interpolate(torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(seed + i + 7)), dim.shape, mode="trilinear", align_corners=True)[0, 0].numpy())
-            grid = Volume(np.zeros(dim.shape, np.float32), affine); scan = acquired(Volume((dim * shade).astype(np.float32), affine), voxel)
+            shade = np.exp(rng.uniform(0, .12) * F.interpolate(
+                torch.randn(1, 1, 4, 4, 4, generator=torch.Generator().manual_seed(seed + i + 7)), dim.shape,
+                mode="trilinear", align_corners=True)[0, 0].numpy())
+            grid = Volume(np.zeros(dim.shape, np.float32), affine)
+            scan = acquired(Volume((dim * shade).astype(np.float32), affine), voxel)
             scan = scan.replace(data=motion(scan.data, track(scan.shape[1], 2, 1. / scan.spacing[0], rng)))
             sigma = Portable().noise[k] * float(rng.uniform(.4, 1.3))
-            scan = scan.replace(data=rician(torch.from_numpy(scan.data), sigma, torch.Generator().manual_seed(seed + i)).numpy())
+            scan = scan.replace(data=rician(torch.from_numpy(scan.data), sigma,
+                torch.Generator().manual_seed(seed + i)).numpy())
             found["low"] = fit(windowed(interpolate(scan, grid), brain).data, z)
         return found
     people = Parallel(min(4, os.cpu_count() or 1), prefer="threads")(delayed(person)(i) for i in range(n))
     return {s: torch.cat([p[s] for p in people]).float() for s in people[0]}
 
+# %% ../nbs/recipes.ipynb #04fd868f
 def _unsb(job, weighting):
     from mrbook.methods.dact.prior import load_prior, prior_label
     from mrbook.methods.unsb.unsb import FOUND_FOR, UNSBConfig, train_unsb
     low = portable_volumes(job.count(30, 2), "train", "low", weighting, job.device, 0, range(0, 7))["low"]
     high = portable_volumes(job.count(30, 2), "train", "high", weighting, job.device, 50_000, range(7, 14))["high"]
-    held = portable_volumes(job.count(4, 1), "val", "both", weighting, job.device, 90_000); held = {k: v[::4] for k, v in held.items()}
+    held = portable_volumes(job.count(4, 1), "val", "both", weighting, job.device, 90_000)
+    held = {k: v[::4] for k, v in held.items()}
     changes = dict(teacher_steps=10) if job.share < .1 else {}
     config = UNSBConfig.preset("small", label=prior_label(weighting, False), **(FOUND_FOR[weighting] | changes))
     config = replace(config, net=replace(config.net, channels=32), judge=replace(config.judge))
-    run = train_unsb(job.folder, low, high, (held["low"], held["high"]), config, load_prior(job.device)[0], batch_size=4, device=job.device, seed=job.seed, max_minutes=max(.02, job.left - .5 * job.share), validate_every=100, keep="last", progress=False)
+    run = train_unsb(job.folder, low, high, (held["low"], held["high"]), config, load_prior(job.device)[0],
+        batch_size=4, device=job.device, seed=job.seed, max_minutes=max(.02, job.left - .5 * job.share),
+        validate_every=100, keep="last", progress=False)
     return run, config
 
 # %% ../nbs/recipes.ipynb #aa79aa17
 def _brain_mask(job):
     from mrbook.nets.brain_mask import BrainMaskConfig, BrainMaskNet, mask_loss, spoil
     from mrbook.learn.loop import train
-    config = BrainMaskConfig(); made = {}
+    config = BrainMaskConfig()
+    made = {}
     def batch_of(part, n, seed, side):
         if part not in made: made[part] = heads_of(part, job.device)
         images, depth, _ = draw_volumes(made[part], n, (T1W,), SPREADS["any"], seed, (side,) * 3, config.spacing)
-        x, view = spoil(images[0][:, None], depth[:, None], np.random.default_rng([seed, 77])); return x, (depth[:, None] <= .5) & view
+        x, view = spoil(images[0][:, None], depth[:, None], np.random.default_rng([seed, 77]))
+        return x, (depth[:, None] <= .5) & view
     side = config.side if job.share >= .1 else 32
     held = [batch_of("val", 2, 900_000 + i, side) for i in range(job.count(8, 1))]
     def watch(model):
-        with torch.no_grad(), torch.autocast(torch.device(job.device).type, torch.bfloat16): return float(np.mean([float(mask_loss(model(x), t)) for x, t in held]))
+        with torch.no_grad(), torch.autocast(torch.device(job.device).type, torch.bfloat16):
+            return float(np.mean([float(mask_loss(model(x), t)) for x, t in held]))
     bank = [batch_of("train", 1, i, side) for i in range(job.count(600, 2))]
     bank = [torch.cat([b[0].half() for b in bank]), torch.cat([b[1] for b in bank])]
     def data(step, generator):
-        i = torch.randint(len(bank[0]), (1,), generator=generator); x, t = bank[0][i.to(bank[0].device)].float(), bank[1][i.to(bank[1].device)]
+        i = torch.randint(len(bank[0]), (1,), generator=generator)
+        x, t = bank[0][i.to(bank[0].device)].float(), bank[1][i.to(bank[1].device)]
         x, t = (x.flip(2), t.flip(2)) if torch.rand((), generator=generator) < .5 else (x, t)
         return x.to(memory_format=torch.channels_last_3d), t
     def loss(model, batch, generator):
         with torch.autocast(torch.device(job.device).type, torch.bfloat16): return mask_loss(model(batch[0]), batch[1])
     torch.manual_seed(job.seed)
     net = BrainMaskNet(config).to(memory_format=torch.channels_last_3d)
-    return train(net, loss, data, job.folder, watch, device=job.device, seed=job.seed, max_minutes=job.left, lr=2e-3, warmup=50, decay="cosine", ema=.998, precision="no", weight_decay=.001, validate_every=100), config
+    return train(net, loss, data, job.folder, watch, device=job.device, seed=job.seed, max_minutes=job.left, lr=2e-3,
+        warmup=50, decay="cosine", ema=.998, precision="no", weight_decay=.001, validate_every=100), config
 
+# %% ../nbs/recipes.ipynb #0557092e
 def _ot(job):
     from mrbook.methods.ot.ot import OTReconConfig, train_alignment, train_ot
-    lesions = read_lesions(); lesions = lesions.to(job.device) if lesions is not None else None
+    lesions = read_lesions()
+    lesions = lesions.to(job.device) if lesions is not None else None
     spread = replace(SPREADS["wide"], thickness=(2., 6.), lesions=.4)
     def pairs(part, n, seed):
-        source, targets, _ = render(heads_of(part, job.device), n, seed, source=T1W, targets=(T2W,), spread=spread, size=(112, 96), spacing=2., lesions=lesions, jitter=.1, stripped=False)
-        g = torch.Generator().manual_seed(seed); t = targets[0].float(); t = torch.hypot(t + .012 * torch.randn(t.shape, generator=g), .012 * torch.randn(t.shape, generator=g))
+        source, targets, _ = render(heads_of(part, job.device), n, seed, source=T1W, targets=(T2W,), spread=spread,
+            size=(112, 96), spacing=2., lesions=lesions, jitter=.1, stripped=False)
+        g = torch.Generator().manual_seed(seed)
+        t = targets[0].float()
+        t = torch.hypot(t + .012 * torch.randn(t.shape, generator=g), .012 * torch.randn(t.shape, generator=g))
         return source.float() / source.float().amax().clamp(min=1e-6), t / t.amax().clamp(min=1e-6)
     data, held = pairs("train", job.count(3000), 0), pairs("val", job.count(64), 900_000)
     config = OTReconConfig.preset("tiny", pattern="mixed", rate=(.25, .125, .0625), similarity=1000.)
@@ -210,17 +261,26 @@ class Recipe:
     metric: str # that is watched
     declared: tuple = () # (name, value) that the translator declares, where they differ from its own
 
-FINE = ("spacing", 1.), ("window", dict(low=2., high=99.5, floor=.05, ceiling=.95)) # percentiles of the sources in the brain, median of 48 slices
+# %% ../nbs/recipes.ipynb #2665eb9a
+# percentiles of the sources in the brain, median of 48 slices
+FINE = ("spacing", 1.), ("window", dict(low=2., high=99.5, floor=.05, ceiling=.95))
 
 RECIPES = {r.name: r for r in (
-    Recipe("fgsb/flair", "fgsb", "FGSB, T1w to FLAIR at 1 mm", lambda job: _fgsb(job, FLAIR), "mean absolute error, three held-out heads", FINE),
-    Recipe("fgsb/t2w", "fgsb", "FGSB, T1w to T2w at 1 mm", lambda job: _fgsb(job, T2W), "mean absolute error, three held-out heads", FINE),
-    Recipe("dact/prior", "diffusion", "3 T T1w, T2w and FLAIR, stripped and with head, at 2 mm", _prior, "mean squared error of v"),
-    Recipe("unsb/t1w", "unsb", "UNSB + DMD2 + ASP, T1w, 64 mT to 3 T", lambda job: _unsb(job, "t1w"), "mean absolute error"),
-    Recipe("unsb/t2w", "unsb", "UNSB + DMD2 + ASP, T2w, 64 mT to 3 T", lambda job: _unsb(job, "t2w"), "mean absolute error"),
-    Recipe("nets/brain-mask", "brain_mask", "brain mask of any contrast at 2.5 mm", _brain_mask, "Dice loss and cross-entropy"),
+    Recipe("fgsb/flair", "fgsb", "FGSB, T1w to FLAIR at 1 mm", lambda job: _fgsb(job, FLAIR),
+        "mean absolute error, three held-out heads", FINE),
+    Recipe("fgsb/t2w", "fgsb", "FGSB, T1w to T2w at 1 mm", lambda job: _fgsb(job, T2W),
+        "mean absolute error, three held-out heads", FINE),
+    Recipe("dact/prior", "diffusion", "3 T T1w, T2w and FLAIR, stripped and with head, at 2 mm", _prior,
+        "mean squared error of v"),
+    Recipe("unsb/t1w", "unsb", "UNSB + DMD2 + ASP, T1w, 64 mT to 3 T", lambda job: _unsb(job, "t1w"),
+        "mean absolute error"),
+    Recipe("unsb/t2w", "unsb", "UNSB + DMD2 + ASP, T2w, 64 mT to 3 T", lambda job: _unsb(job, "t2w"),
+        "mean absolute error"),
+    Recipe("nets/brain-mask", "brain_mask", "brain mask of any contrast at 2.5 mm", _brain_mask,
+        "Dice loss and cross-entropy"),
     Recipe("ot/recon", "ot", "OT reconstruction, all patterns and rates", _ot, "NMSE"))}
 
+# %% ../nbs/recipes.ipynb #a1007072
 def run_recipe(
     name:str, # of `RECIPES`
     folder:str|Path, # a folder of this name is made in it
@@ -231,16 +291,22 @@ def run_recipe(
 )->dict: # what the manifest needs
     "Train one network; resumes."
     if name not in RECIPES: raise ValueError(f"no recipe {name!r}: there are {', '.join(RECIPES)}")
-    recipe, folder = RECIPES[name], Path(folder)/name.replace("/", "__"); folder.mkdir(parents=True, exist_ok=True)
+    recipe, folder = RECIPES[name], Path(folder)/name.replace("/", "__")
+    folder.mkdir(parents=True, exist_ok=True)
     torch.backends.cudnn.benchmark = str(device).startswith("cuda")
     run, config = recipe.make(Job(folder, device, minutes, share, seed, time.monotonic()))
-    watched = [{k: round(float(v), 5) for k, v in l.items() if k in ("step", "validation", "psnr")} for l in run.history if "validation" in l]
+    watched = [{k: round(float(v), 5) for k, v in l.items() if k in ("step", "validation", "psnr")} for l in run.history
+        if "validation" in l]
     best = run.best if run.best is not None else (watched[-1]["validation"] if watched else float("nan"))
-    facts = dict(name=name, kind=recipe.kind, what=recipe.what, seed=seed, device=torch.cuda.get_device_name() if str(device).startswith("cuda") else "cpu", minutes=round(run.minutes, 1), steps=run.step, stopped=run.stopped,
-        metric=dict(name=recipe.metric, value=round(float(best), 5)), watched=watched[:: max(1, len(watched) // 30)], config=asdict(config), real=maps_folder() is not None)
+    facts = dict(name=name, kind=recipe.kind, what=recipe.what, seed=seed,
+        device=torch.cuda.get_device_name() if str(device).startswith("cuda") else "cpu", minutes=round(run.minutes, 1),
+        steps=run.step, stopped=run.stopped,
+        metric=dict(name=recipe.metric, value=round(float(best), 5)), watched=watched[:: max(1, len(watched) // 30)],
+        config=asdict(config), real=maps_folder() is not None)
     (folder/"facts.json").write_text(json.dumps(facts, indent=1, default=list))
     from mrbook.learn.loop import save_tensors
-    save_tensors(folder.with_suffix(".safetensors"), {k: v.half() if v.is_floating_point() else v for k, v in run.model.state_dict().items()}, json.loads(json.dumps(facts, default=list)))
+    save_tensors(folder.with_suffix(".safetensors"), {k: v.half() if v.is_floating_point() else v for k,
+        v in run.model.state_dict().items()}, json.loads(json.dumps(facts, default=list)))
     return facts
 
 # %% ../nbs/recipes.ipynb #e46099d7
@@ -256,21 +322,32 @@ def train_recipes(
     "Train several networks, each in a process of its own with a log beside its folder."
     for n in names:
         if n not in RECIPES: raise ValueError(f"no recipe {n!r}: there are {', '.join(RECIPES)}")
-    folder = Path(folder); folder.mkdir(parents=True, exist_ok=True); waiting, running, codes = list(names), {}, {}
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting, running, codes = list(names), {}, {}
     together = together or (len(names) if str(device).startswith("cuda") else 1)
     while waiting or running:
         while waiting and len(running) < together:
-            n = waiting.pop(0); log = open(folder/f"{n.replace('/', '__')}.log", "w")
-            code = f"from mrbook.recipes import run_recipe; print(run_recipe({n!r}, {str(folder)!r}, {device!r}, {minutes}, {share}, {seed})['metric'])"
-            running[n] = subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONUNBUFFERED="1"))
+            n = waiting.pop(0)
+            log = open(folder/f"{n.replace('/', '__')}.log", "w")
+            code = (f"from mrbook.recipes import run_recipe; print(run_recipe({n!r}, {str(folder)!r}, {device!r}, "
+                f"{minutes}, {share}, {seed})['metric'])")
+            running[n] = subprocess.Popen([sys.executable, "-c", code], stdout=log, stderr=subprocess.STDOUT,
+                env=dict(os.environ, PYTHONUNBUFFERED="1"))
         time.sleep(.5)
         for n, p in list(running.items()):
-            if p.poll() is not None: codes[n] = p.returncode; del running[n]; print(f"{n}: {'done' if p.returncode == 0 else f'failed, see {n.replace(chr(47), chr(95) * 2)}.log'}", flush=True)
+            if p.poll() is not None:
+                codes[n] = p.returncode
+                del running[n]
+                print(f"{n}: {'done' if p.returncode == 0 else f'failed, see {n.replace(chr(47), chr(95) * 2)}.log'}",
+                    flush=True)
     return codes
 
 # %% ../nbs/recipes.ipynb #65b71f37
-SOURCE = "14 label maps of SynthSeg (Billot et al., Med Image Anal 2023, Apache-2.0), lesions of open_ms_data (Lesjak et al. 2018, CC-BY) and SOOP (Absher et al. 2024, CC0)"
+SOURCE = ("14 label maps of SynthSeg (Billot et al., Med Image Anal 2023, Apache-2.0), lesions of open_ms_data (Lesjak "
+    "et al. 2018, CC-BY) and SOOP (Absher et al. 2024, CC0)")
 
+# %% ../nbs/recipes.ipynb #72fe805c
 def install(
     folder:str|Path, # of `train_recipes`
     names:list|None=None, # of `RECIPES`; None: all that are there
@@ -278,16 +355,23 @@ def install(
 )->list[str]: # names that were installed
     "Put trained networks into the package, with their rows of the manifest."
     from mrbook.learn.loop import load_tensors
-    import mrbook.registry # whatever is installed is built by one of its methods
+    import mrbook.registry # noqa: F401, whatever is installed is built by one of its methods
     from mrbook.learn.weights import builder, save_pretrained
     done = []
     for name in names or list(RECIPES):
         path, recipe = Path(folder) / f"{name.replace('/', '__')}.safetensors", RECIPES[name]
         if not path.is_file():
-            if names: raise ValueError(f"{folder} holds no {path.name}: train it with mrbook train recipe {name} -o {folder}")
+            if names:
+                raise ValueError(f"{folder} holds no {path.name}: train it with mrbook train recipe {name} -o {folder}")
             continue
         tensors, facts = load_tensors(path)
-        net = builder(name, recipe.kind)(facts["config"]); net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-        row = dict(kind=recipe.kind, what=recipe.what, preset="small", command=f"mrbook train recipe {name} --device cuda --minutes 9 -o runs/recipes", data=SOURCE if facts["real"] else "phantoms", **{k: facts[k] for k in ("seed", "device", "minutes", "steps", "stopped", "metric", "watched")})
-        save_pretrained(name, net, facts["config"], row | (dict(declared=dict(recipe.declared)) if recipe.declared else {}), folder=weights); done.append(name)
+        net = builder(name, recipe.kind)(facts["config"])
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        row = dict(kind=recipe.kind, what=recipe.what, preset="small",
+            command=f"mrbook train recipe {name} --device cuda --minutes 9 -o runs/recipes",
+            data=SOURCE if facts["real"] else "phantoms",
+            **{k: facts[k] for k in ("seed", "device", "minutes", "steps", "stopped", "metric", "watched")})
+        save_pretrained(name, net, facts["config"], row
+            | (dict(declared=dict(recipe.declared)) if recipe.declared else {}), folder=weights)
+        done.append(name)
     return done

@@ -7,14 +7,14 @@ __all__ = ['TRANSLATORS', 'Shipped', 'find_translator', 'registry_scan']
 
 # %% ../nbs/registry.ipynb #05855869
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import numpy as np, torch
+import numpy as np
 
 from .methods.dact.dact import DACT, DACTConfig, enhance_file
 from .methods.fgsb.fgsb import FGSB, synthesize_file
 from .methods.harmonize.ddpm import HarmonizeTranslator, harmonize_file
-from .methods.translator import BothSides, Translator
+from .methods.translator import BothSides
 from .methods.unsb.unsb import UNSB
 from .methods.unsb.files import translate_file
 from .mri.phantom import image, phantom
@@ -32,33 +32,42 @@ class Shipped:
     random: bool = False # draws noise from a seed
     across: int = 2 # RAS axis across its slices
 
+# %% ../nbs/registry.ipynb #f718ff2c
 def _dact(weighting, head):
     few = DACTConfig(steps=3)
     return Shipped(lambda **o: DACT.from_pretrained(weighting, head=head, config=few, **o),
-        lambda source, target, **o: enhance_file(source, target, weighting, steps=3, head=head, device="cpu", progress=False, **o), Contrast(weighting, .2), head, True)
+        lambda source, target, **o: enhance_file(source, target, weighting, steps=3, head=head, device="cpu",
+            progress=False, **o), Contrast(weighting, .2), head, True)
 
 def _harmonize(to, source, head):
     few = dict(steps=2)
     return Shipped(lambda **o: HarmonizeTranslator.from_pretrained(to, head=head, **few, **o),
-        lambda s, t, **o: harmonize_file(s, t, f"{source:g}T", to, **few, head=head, device="cpu", progress=False, **o), Contrast("t1w", source), head, True, 0)
+        lambda s, t, **o: harmonize_file(s, t, f"{source:g}T", to, **few, head=head, device="cpu", progress=False, **o),
+        Contrast("t1w", source), head, True, 0)
 
+# %% ../nbs/registry.ipynb #0d2cf000
 def _fgsb(to):
     return Shipped(lambda **o: BothSides(FGSB.from_pretrained(to, steps=1, **o)),
         lambda s, t, **o: synthesize_file(s, t, to, steps=1, device="cpu", progress=False, **o), Contrast("t1w", 3.))
 
 def _unsb(weighting):
     return Shipped(lambda **o: UNSB.from_pretrained(weighting, steps=2, **o),
-        lambda s, t, **o: translate_file(s, t, contrast=weighting, steps=2, device="cpu", progress=False, **o), Contrast(weighting, .064))
+        lambda s, t, **o: translate_file(s, t, contrast=weighting, steps=2, device="cpu", progress=False, **o),
+        Contrast(weighting, .064))
 
 TRANSLATORS = {f"enhance {w}{' head' * h}": _dact(w, h) for w in ("t1w", "t2w") for h in (False, True)}
-TRANSLATORS |= {f"harmonize {to}{' head' * h}": _harmonize(to, s, h) for to, s in (("3T", 1.5), ("1.5T", 3.)) for h in (False, True)}
-TRANSLATORS |= {f"synthesize {to}": _fgsb(to) for to in ("t2w", "flair")} | {f"translate {w}": _unsb(w) for w in ("t1w", "t2w")}
+TRANSLATORS |= {f"harmonize {to}{' head' * h}": _harmonize(to, s, h) for to,
+    s in (("3T", 1.5), ("1.5T", 3.)) for h in (False, True)}
+TRANSLATORS |= {f"synthesize {to}": _fgsb(to) for to in ("t2w", "flair")} | {
+    f"translate {w}": _unsb(w) for w in ("t1w", "t2w")}
 
+# %% ../nbs/registry.ipynb #164c5d8d
 def find_translator(
     name:str, # of `TRANSLATORS`
 )->Shipped:
     "A row of the registry."
-    if name not in TRANSLATORS: raise ValueError(f"no translator is registered as {name!r}: there are {', '.join(TRANSLATORS)}")
+    if name not in TRANSLATORS:
+        raise ValueError(f"no translator is registered as {name!r}: there are {', '.join(TRANSLATORS)}")
     return TRANSLATORS[name]
 
 # %% ../nbs/registry.ipynb #91461ef0
@@ -72,5 +81,6 @@ def registry_scan(
     "A few slices of a phantom that a translator understands."
     a = phantom(seed, spacing, head=row.head)
     x = image(a, row.contrast, noise=noise, bias=.03, clip=False) * 1000 * (1 if row.head else a.brain)
-    affine = a.affine.copy(); affine[:3, 3] += affine[:3, row.across] * slices.start
+    affine = a.affine.copy()
+    affine[:3, 3] += affine[:3, row.across] * slices.start
     return Volume(x[tuple(slices if k == row.across else slice(None) for k in range(3))].astype(np.float32), affine)

@@ -105,6 +105,12 @@ def orphans():
     return Result("every module has its notebook", failed=1, text="\n".join(text)) if text else Result("every module has its notebook", passed=1)
 
 
+def style():
+    "ruff, with the rules of pyproject.toml."
+    code, out = command([BIN / "ruff", "check", "--no-cache", "--output-format", "concise"], 120)
+    return Result("ruff finds nothing", failed=1, text=out) if code else Result("ruff finds nothing", passed=1)
+
+
 def notebooks(all=False):
     "The notebooks whose cells are tests; studies are run by `make reproduce` and checked in test_sync.py."
     found = [p for p in sorted((ROOT / "nbs").rglob("*.ipynb")) if not p.name.startswith((".", "_")) and ".ipynb_checkpoints" not in p.parts]
@@ -173,7 +179,7 @@ def main():
     a = parser.parse_args()
     os.environ.update(ENV)
     files = [p for p in sorted((ROOT / "tests").glob("test_*.py"))]
-    jobs = [(p.name, lambda p=p: pytests(p, a.limit)) for p in files] + [(f.__name__, f) for f in (clean, export, orphans)]
+    jobs = [(p.name, lambda p=p: pytests(p, a.limit)) for p in files] + [(f.__name__, f) for f in (clean, export, orphans, style)]
     jobs += [(str(p.relative_to(ROOT)), lambda p=p: notebook(p, a.limit)) for p in sorted(notebooks(), key=lambda p: -p.stat().st_size)]
     start = time.perf_counter()
     with ThreadPoolExecutor(max(1, a.jobs)) as pool: results = list(pool.map(timed, [job for name, job in jobs if a.only in name]))

@@ -1,8 +1,6 @@
 "The csv of pairs as users write it: whole heads, spreadsheets, other people's lesion maps."
-import warnings
-from pathlib import Path
 import numpy as np, pytest
-from mrbook.cohorts.tables import PairsError, foreground, make_pair, pair_cohort, read_pairs
+from mrbook.cohorts.tables import PairsError, make_pair, pair_cohort, read_pairs
 from mrbook.mri.phantom import image, phantom
 from mrbook.mri.physics import Contrast
 from mrbook.cohorts.missing_contrast import Pair, task_slices, task_subject

@@ -1,6 +1,5 @@
 """Every translator that ships is put through the same tests, and translators with a planted fault fail them."""
 import os
-from dataclasses import replace
 from functools import lru_cache
 
 import nibabel as nib

@@ -46,7 +46,13 @@ def test_notebook_is_readable(path):
     first, code = cells(path)[0], [c for c in cells(path) if c["cell_type"] == "code"]
     assert first["cell_type"] == "markdown" and re.fullmatch(r"# [^\n]+\n+> [^\n]+\n?", source(first)), "the first cell is '# Title' and '> one line', nothing else"
     assert not [o for c in code for o in c["outputs"] if o["output_type"] == "error"], "a stored output is an error"
-    assert max((len(source(c).splitlines()) for c in code), default=0) <= 60, "a code cell has more than 60 lines"
+    assert max((len(source(c).splitlines()) for c in code), default=0) <= 84, "a code cell has more than 84 lines"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_lines_are_short(path):
+    lines = [l for c in cells(path) if c["cell_type"] == "code" for l in source(c).split("\n")]
+    assert not [l for l in lines if len(l) > 120 and not re.match(r"#\||[0-9a-f]{64} ", l)], "a line has more than 120 characters"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)

@@ -2,7 +2,7 @@
 import gzip, itertools, os, stat, warnings
 import nibabel as nib, numpy as np, pytest, torch
 from hypothesis import given, settings, strategies as st
-from mrbook.scans.volume import (Scale, Slices, Volume, VolumeError, VolumeWarning, brain_mask, canonical, check_output, fit_size, looks_like_labels, otsu_threshold,
+from mrbook.scans.volume import (Scale, Volume, VolumeError, VolumeWarning, brain_mask, canonical, check_output, fit_size, looks_like_labels, otsu_threshold,
     percentile_window, read_volume, resample, resample_like, restack, slices, voxel_sizes, write_volume)
 
 rng = np.random.default_rng(0)

@@ -9,9 +9,8 @@ __all__ = ['LABELS', 'TISSUES', 'BRAIN', 'PARTS', 'FOLDER', 'SPREADS', 'LEVEL', 
            'frame_points', 'carry_lesions', 'Batch', 'degrade', 'draw_slices', 'draw_volumes']
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #e088347a
-import math, os, warnings
+import math, os
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib, numpy as np, torch
@@ -19,15 +18,18 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from ..mri.physics import Contrast, Relaxation, Sequence, protocol, relaxation, signal
+from ..mri.physics import Contrast, Relaxation, Sequence, protocol, signal
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #142bd12d
 LABELS = dict(
-    csf=(4, 43, 5, 44, 14, 15, 24, 72), gm=(3, 42), wm=(2, 41, 85, 530), thalamus=(10, 49, 28, 60), striatum=(11, 50, 12, 51, 26, 58), pallidum=(13, 52),
-    brainstem=(16, 512), cerebellar_gm=(8, 47), cerebellar_wm=(7, 46), hippocampus=(17, 53, 18, 54), lesion=(25, 57), choroid=(136, 163, 137, 164), vessel=(30, 62, 502),
+    csf=(4, 43, 5, 44, 14, 15, 24, 72), gm=(3, 42), wm=(2, 41, 85, 530), thalamus=(10, 49, 28, 60),
+    striatum=(11, 50, 12, 51, 26, 58), pallidum=(13, 52),
+    brainstem=(16, 512), cerebellar_gm=(8, 47), cerebellar_wm=(7, 46), hippocampus=(17, 53, 18, 54), lesion=(25, 57),
+    choroid=(136, 163, 137, 164), vessel=(30, 62, 502),
     soft=(507,), skin=(511,), bone=(515,), marrow=(516,), fat=(508,), eye=(506,), mucosa=(509,), dura=(514,))
 TISSUES = ("air", *LABELS, "hole") # the number of a tissue in `Heads.tissue`; hole: tissue that a lesion has destroyed
-BRAIN = tuple(t for t in TISSUES[1:] if t not in ("vessel", "soft", "skin", "bone", "marrow", "fat", "eye", "mucosa", "dura"))
+BRAIN = tuple(t for t in TISSUES[1:] if t not in ("vessel", "soft", "skin", "bone", "marrow", "fat", "eye", "mucosa",
+    "dura"))
 
 def number(*names:str)->list[int]: # of tissues
     "Numbers of tissues."
@@ -35,12 +37,16 @@ def number(*names:str)->list[int]: # of tissues
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #8b6c5fde
 _AT_3T = dict( # T1, T2, proton density
-    csf=(4.3, 2.0, 1.), gm=(1.30, .099, .82), wm=(.887, .069, .70), thalamus=(1.10, .078, .78), striatum=(1.25, .082, .81), pallidum=(.98, .060, .74),
-    brainstem=(.97, .076, .75), cerebellar_gm=(1.30, .095, .82), cerebellar_wm=(.92, .073, .72), hippocampus=(1.38, .105, .83), lesion=(1.20, .130, .80),
-    choroid=(1.9, .22, .88), vessel=(1.7, .10, .25), soft=(1.1, .045, .75), skin=(.9, .04, .6), bone=(.6, .001, .06), marrow=(.40, .085, .55), fat=(.38, .10, .9),
+    csf=(4.3, 2.0, 1.), gm=(1.30, .099, .82), wm=(.887, .069, .70), thalamus=(1.10, .078, .78),
+    striatum=(1.25, .082, .81), pallidum=(.98, .060, .74),
+    brainstem=(.97, .076, .75), cerebellar_gm=(1.30, .095, .82), cerebellar_wm=(.92, .073, .72),
+    hippocampus=(1.38, .105, .83), lesion=(1.20, .130, .80),
+    choroid=(1.9, .22, .88), vessel=(1.7, .10, .25), soft=(1.1, .045, .75), skin=(.9, .04, .6), bone=(.6, .001, .06),
+    marrow=(.40, .085, .55), fat=(.38, .10, .9),
     eye=(3.8, 1.0, .98), mucosa=(1.3, .09, .75), dura=(1.2, .05, .4), hole=(2.2, .35, .90))
 _FIXED = ("csf", "eye") # fluid has one T1 at all fields
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #d8f3daf0
 def tissue_relaxation(
     tissue:str, # of `TISSUES`, not air
     field:float, # tesla
@@ -56,6 +62,7 @@ def tissue_relaxation(
 PARTS = dict(train=tuple(range(1, 15)), val=(15, 16, 17), test=(18, 19, 20)) # numbers of the maps: 14, 3 and 3 heads
 FOLDER = "SynthSeg/data/training_label_maps"
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #f0119096
 @dataclass
 class Heads:
     "Several real heads as tissue numbers."
@@ -66,8 +73,11 @@ class Heads:
     names: tuple # of the heads
     def __len__(self): return len(self.names)
     def __repr__(self): return f"Heads({', '.join(self.names)}; {' x '.join(map(str, self.tissue.shape[1:]))} at 1 mm)"
-    def to(self, device): return replace(self, **{k: getattr(self, k).to(device) for k in ("tissue", "depth", "middle", "extent")})
-    def part(self, rows): return replace(self, **{k: getattr(self, k)[rows] for k in ("tissue", "depth", "middle", "extent")}, names=tuple(self.names[i] for i in rows))
+    def to(self, device):
+        return replace(self, **{k: getattr(self, k).to(device) for k in ("tissue", "depth", "middle", "extent")})
+    def part(self, rows):
+        return replace(self, **{k: getattr(self, k)[rows] for k in ("tissue", "depth", "middle", "extent")},
+            names=tuple(self.names[i] for i in rows))
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #e57ec73e
 def _hull_depth(brain): # mm outside the brain's hull, of a bool (X, Y, Z) at 1 mm
@@ -77,20 +87,29 @@ def _hull_depth(brain): # mm outside the brain's hull, of a bool (X, Y, Z) at 1 
     out = (ndimage.distance_transform_edt(~closed) - ndimage.distance_transform_edt(closed)) * 2.
     fine = ndimage.zoom(out[8:-8, 8:-8, 8:-8].astype(np.float32), 2, order=1)
     fine = fine[tuple(slice(n) for n in brain.shape)]
-    return np.pad(fine, [(0, n - m) for n, m in zip(brain.shape, fine.shape)], mode="edge").clip(-100, 100).astype(np.int8)
+    return np.pad(fine, [(0, n - m) for n, m in zip(brain.shape, fine.shape)], mode="edge").clip(-100,
+        100).astype(np.int8)
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #d76d323d
 def read_head(
     path:str|Path, # label map, 1 mm
 )->tuple[np.ndarray, np.ndarray]: # tissue numbers uint8 and depth int8, (X, Y, Z) in RAS+
     "Tissues of a label map; labels that the book does not know are refused."
-    image = nib.as_closest_canonical(nib.load(path)); labels = np.asarray(image.dataobj).astype(np.int32)
-    table = np.full(max(600, labels.max() + 1), 255, np.uint8); table[0] = 0
+    image = nib.as_closest_canonical(nib.load(path))
+    labels = np.asarray(image.dataobj).astype(np.int32)
+    table = np.full(max(600, labels.max() + 1), 255, np.uint8)
+    table[0] = 0
     for i, t in enumerate(TISSUES):
         for v in LABELS.get(t, ()): table[v] = i
     tissue = table[labels]
-    if (tissue == 255).any(): raise ValueError(f"{path} has labels that stand for no tissue here: {', '.join(map(str, np.unique(labels[tissue == 255])[:8]))}")
-    if max(abs(s - 1) for s in image.header.get_zooms()[:3]) > .01: raise ValueError(f"{path} is not at 1 mm: {image.header.get_zooms()[:3]}")
-    tissue[0] = tissue[-1] = 0; tissue[:, 0] = tissue[:, -1] = 0; tissue[:, :, -1] = 0
+    if (tissue == 255).any():
+        raise ValueError(f"{path} has labels that stand for no tissue here: "
+            f"{', '.join(map(str, np.unique(labels[tissue == 255])[:8]))}")
+    if max(abs(s - 1) for s in image.header.get_zooms()[:3]) > .01:
+        raise ValueError(f"{path} is not at 1 mm: {image.header.get_zooms()[:3]}")
+    tissue[0] = tissue[-1] = 0
+    tissue[:, 0] = tissue[:, -1] = 0
+    tissue[:, :, -1] = 0
     solid = np.isin(tissue, [i for i in number(*BRAIN) if TISSUES[i] != "csf"])
     parts, _ = ndimage.label(solid & (labels != 512)) # the cord is no brain
     return tissue, _hull_depth(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
@@ -102,6 +121,7 @@ def maps_folder()->Path|None: # None: not there
     found = Path(root).expanduser() / FOLDER if root else None
     return found if found is not None and found.is_dir() else None
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #b3ae53e1
 def stack_heads(
     maps:list, # of (tissue, depth) from `read_head`
     names:list, # of the heads
@@ -111,8 +131,10 @@ def stack_heads(
     pad = lambda x, v: np.pad(x, [(0, n - m) for n, m in zip(shape, x.shape)], constant_values=v)
     inside = [np.argwhere(d[::2, ::2, ::2] <= 0) * 2. for _, d in maps]
     low, high = (torch.tensor(np.array([f(i, axis=0) for i in inside]), dtype=torch.float32) for f in (np.min, np.max))
-    return Heads(torch.from_numpy(np.stack([pad(t, 0) for t, _ in maps])), torch.from_numpy(np.stack([pad(d, 100) for _, d in maps])), (low + high) / 2, high - low, tuple(names))
+    return Heads(torch.from_numpy(np.stack([pad(t, 0) for t, _ in maps])),
+        torch.from_numpy(np.stack([pad(d, 100) for _, d in maps])), (low + high) / 2, high - low, tuple(names))
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #61da9958
 def read_heads(
     part:str="train", # 'train': 14 heads, 'val' and 'test': 3 each
     folder:str|Path|None=None, # with the label maps; None: `maps_folder`
@@ -122,11 +144,15 @@ def read_heads(
     from joblib import Parallel, delayed
     if part not in PARTS: raise ValueError(f"unknown part {part!r}: choose one of {', '.join(PARTS)}")
     folder = maps_folder() if folder is None else Path(folder)
-    if folder is None: raise ValueError("the label maps are not here: `mrbook datasets info synthseg-labels` says where they are; then set MRBOOK_DATA to the folder that holds SynthSeg/")
+    if folder is None:
+        raise ValueError(
+            "the label maps are not here: `mrbook datasets info synthseg-labels` says where they are; then set "
+            "MRBOOK_DATA to the folder that holds SynthSeg/")
     paths = [folder / f"training_seg_{i:02d}.nii.gz" for i in PARTS[part]]
     missing = [p.name for p in paths if not p.is_file()]
     if missing: raise ValueError(f"{folder} lacks {', '.join(missing)}: fetch the label maps again")
-    return stack_heads(list(Parallel(workers)(delayed(read_head)(p) for p in paths)), [p.name.split(".")[0] for p in paths])
+    return stack_heads(list(Parallel(workers)(delayed(read_head)(p) for p in paths)),
+        [p.name.split(".")[0] for p in paths])
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #ef21b36c
 def phantom_heads(
@@ -135,9 +161,11 @@ def phantom_heads(
 )->Heads:
     "Phantoms as heads: what is used where the label maps are not at hand."
     from mrbook.mri.phantom import phantom
-    same = dict(gap="csf", muscle="soft", bone="bone", marrow="marrow", fat="fat"); maps = []
+    same = dict(gap="csf", muscle="soft", bone="bone", marrow="marrow", fat="fat")
+    maps = []
     for s in seeds:
-        a = phantom(s, 1., lesions, head=True); names = list(a.pv)
+        a = phantom(s, 1., lesions, head=True)
+        names = list(a.pv)
         most = np.stack([np.full(a.shape, 100, np.uint8), *a.pv.values()]).argmax(0)
         tissue = np.array([0, *[TISSUES.index(same.get(n, n)) for n in names]], np.uint8)[most]
         maps.append((tissue, _hull_depth(np.isin(tissue, number("gm", "wm", "lesion")))))
@@ -152,37 +180,50 @@ class Lesions:
     extent: Tensor # (3,), mm, of that box
     stroke: Tensor # bool (m,): lesions of any tissue, not of white matter alone
     def __len__(self): return len(self.masks)
-    def to(self, device): return Lesions(*(getattr(self, k).to(device) for k in ("masks", "middle", "extent", "stroke")))
+    def to(self, device):
+        return Lesions(*(getattr(self, k).to(device) for k in ("masks", "middle", "extent", "stroke")))
 
-_MNI_BOX = torch.tensor([[18., 17., 0.], [163., 199., 148.]]) # voxels of the brain in the usual MNI grid of 182 x 218 x 182 at 1 mm
+# voxels of the brain in the usual MNI grid of 182 x 218 x 182 at 1 mm
+_MNI_BOX = torch.tensor([[18., 17., 0.], [163., 199., 148.]])
 _MNI_ORIGIN = np.array([-90., -126., -72.]) # world of its voxel 0, axes RAS+
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #71a16751
 def read_lesions(
     folder:str|Path|None=None, # that `MRBOOK_DATA` would name; None: that one
     strokes:int=24, # of SOOP's 1346, evenly spread
 )->Lesions|None: # None: the masks are not at hand
     "Consensus masks of open_ms_data and stroke masks of SOOP, in MNI space."
-    root = Path(folder or os.environ.get("MRBOOK_DATA") or "."); out, kind = [], []
+    root = Path(folder or os.environ.get("MRBOOK_DATA") or ".")
+    out, kind = [], []
     for p in sorted(root.glob("open_ms_data/cross_sectional/MNI/patient*/GOLD_STANDARD*.nii.gz")):
-        out.append(_on_mni(*_canonical(p))); kind.append(False)
+        out.append(_on_mni(*_canonical(p)))
+        kind.append(False)
     runs = root / "StrokeOutcomeOptimizationProjectDemo" / "lesions_1mm_runs.npz"
-    runs = runs if runs.is_file() else next(iter(root.glob("StrokeOutcomeOptimizationProjectDemo/**/lesions_1mm_runs.npz")), None)
+    runs = runs if runs.is_file() else next(iter(root.glob(
+        "StrokeOutcomeOptimizationProjectDemo/**/lesions_1mm_runs.npz")), None)
     if runs is not None and strokes:
-        z = np.load(runs); n = len(z["offset"]) - 1
+        z = np.load(runs)
+        n = len(z["offset"]) - 1
         for i in np.linspace(0, n - 1, strokes).round().astype(int):
-            flat = np.zeros(157 * 189 * 136, bool); a, b = z["offset"][i:i + 2]
+            flat = np.zeros(157 * 189 * 136, bool)
+            a, b = z["offset"][i:i + 2]
             for s, l in zip(z["start"][a:b], z["length"][a:b]): flat[s:s + l] = True
-            if 300 < flat.sum() < 80_000: out.append(_on_mni(flat.reshape(157, 189, 136), np.array([-78., -112., -50.]))); kind.append(True)
+            if 300 < flat.sum() < 80_000:
+                out.append(_on_mni(flat.reshape(157, 189, 136), np.array([-78., -112., -50.])))
+                kind.append(True)
     if not out: return None
     return Lesions(torch.from_numpy(np.stack(out)), _MNI_BOX.mean(0), _MNI_BOX[1] - _MNI_BOX[0], torch.tensor(kind))
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #95787b7e
 def _canonical(path):
     image = nib.as_closest_canonical(nib.load(path))
     return np.asarray(image.dataobj) > .5, image.affine[:3, 3]
 
 def _on_mni(mask, origin): # bool in its own box of 1 mm -> uint8 (182, 218, 182)
-    out = np.zeros((182, 218, 182), np.uint8); at = np.argwhere(mask) + np.round(np.asarray(origin) - _MNI_ORIGIN).astype(int)
-    at = at[((at >= 0) & (at < out.shape)).all(1)]; out[tuple(at.T)] = 1
+    out = np.zeros((182, 218, 182), np.uint8)
+    at = np.argwhere(mask) + np.round(np.asarray(origin) - _MNI_ORIGIN).astype(int)
+    at = at[((at >= 0) & (at < out.shape)).all(1)]
+    out[tuple(at.T)] = 1
     return out
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #02b51d0a
@@ -214,25 +255,35 @@ class Spread:
         if name not in SPREADS: raise ValueError(f"no spread {name!r}: choose one of {', '.join(SPREADS)}")
         return replace(SPREADS[name], **changes)
 
-_WIDE = Spread(people=.06, structures=.03, timing=.10, texture=.04, noise=(.0, .04), bias=(.0, .15), blur=(.2, .9), thickness=(1., 4.), level=.10, floor=.04, gamma=.12, rotation=10., warp=3.)
-SPREADS = dict(narrow=Spread(), wide=_WIDE, any=replace(_WIDE, contrast=False, noise=(.0, .10), bias=(.0, .3), blur=(.2, 1.5), thickness=(1., 8.), gamma=.4, rotation=15., scale=(.82, 1.25)))
+# %% ../../nbs/cohorts/01_anatomies.ipynb #ebeaece1
+_WIDE = Spread(people=.06, structures=.03, timing=.10, texture=.04, noise=(.0, .04), bias=(.0, .15), blur=(.2, .9),
+    thickness=(1., 4.), level=.10, floor=.04, gamma=.12, rotation=10., warp=3.)
+SPREADS = dict(narrow=Spread(), wide=_WIDE, any=replace(_WIDE, contrast=False, noise=(.0, .10), bias=(.0, .3),
+    blur=(.2, 1.5), thickness=(1., 8.), gamma=.4, rotation=15., scale=(.82, 1.25)))
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #8de490eb
-_CLASS = {t: 0 for t in TISSUES} | dict.fromkeys(("gm", "cerebellar_gm", "striatum", "hippocampus"), 1) | dict.fromkeys(("wm", "cerebellar_wm", "brainstem", "pallidum"), 2) | dict(thalamus=3, lesion=4, hole=4)
+_CLASS = {t: 0 for t in TISSUES} | dict.fromkeys(("gm", "cerebellar_gm", "striatum", "hippocampus"),
+    1) | dict.fromkeys(("wm", "cerebellar_wm", "brainstem", "pallidum"), 2) | dict(thalamus=3, lesion=4, hole=4)
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #08266b65
 def draw_tissues(
     rng:np.random.Generator,
     spread:Spread,
 )->np.ndarray: # (tissues, 3): factors of T1, T2 and proton density
     "How a person's tissues differ from the table."
-    common = spread.people * rng.standard_normal((5, 3)).clip(-2, 2); own = spread.structures * rng.standard_normal((len(TISSUES), 3)).clip(-2, 2)
-    classes = np.array([_CLASS[t] for t in TISSUES]); factors = np.exp(common[classes] + own + (classes == 0)[:, None] * common[[0]] * 0)
+    common = spread.people * rng.standard_normal((5, 3)).clip(-2, 2)
+    own = spread.structures * rng.standard_normal((len(TISSUES), 3)).clip(-2, 2)
+    classes = np.array([_CLASS[t] for t in TISSUES])
+    factors = np.exp(common[classes] + own + (classes == 0)[:, None] * common[[0]] * 0)
     factors[:, 2] = np.sqrt(factors[:, 2]) # densities differ less than times
-    mild = rng.uniform(.8, 1.6); factors[number("lesion")[0], :2] *= (mild**.6, mild) # how ill the lesions are
+    mild = rng.uniform(.8, 1.6)
+    factors[number("lesion")[0], :2] *= (mild**.6, mild) # how ill the lesions are
     factors[number("hole")[0], :2] *= rng.uniform(.7, 1.8)
-    factors[number("soft")[0], 0] *= rng.uniform(.4, 1.1); factors[number("vessel")[0], 2] *= rng.uniform(.3, 3.)
+    factors[number("soft")[0], 0] *= rng.uniform(.4, 1.1)
+    factors[number("vessel")[0], 2] *= rng.uniform(.3, 3.)
     return factors
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #70b55ecf
 def draw_sequence(
     contrast:Contrast,
     rng:np.random.Generator,
@@ -242,12 +293,16 @@ def draw_sequence(
     "The protocol of another site."
     base = base or protocol(contrast)
     for _ in range(20):
-        s = base; f = np.exp(sd * rng.standard_normal(4).clip(-2, 2))
-        if s.kind == "ir": f[0] = math.sqrt(f[0]); f[2] = math.exp(min(sd, .03) * math.log(f[2]) / max(sd, 1e-9)) if sd else 1. # the TI nulls fluid
+        s = base
+        f = np.exp(sd * rng.standard_normal(4).clip(-2, 2))
+        if s.kind == "ir": # the TI nulls fluid
+            f[0] = math.sqrt(f[0])
+            f[2] = math.exp(min(sd, .03) * math.log(f[2]) / max(sd, 1e-9)) if sd else 1.
         try: return replace(s, tr=s.tr * f[0], te=s.te * f[1], ti=s.ti * f[2], flip_angle=s.flip_angle * f[3])
         except ValueError: continue
     return base
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #608aad1e
 def brightness(
     contrast:Contrast,
     sequence:Sequence,
@@ -256,8 +311,10 @@ def brightness(
     "Signal of every tissue in proton density units."
     out = np.zeros((len(TISSUES), 2))
     for i, t in enumerate(TISSUES[1:], 1):
-        r = tissue_relaxation(t, contrast.field); t1, t2, pd = factors[i]
-        at = lambda k: signal(sequence, Relaxation(r.t1 * t1 * k, r.t2 * t2, min(r.t2s * t2, r.t2 * t2), min(r.pd * pd, 1.05)))
+        r = tissue_relaxation(t, contrast.field)
+        t1, t2, pd = factors[i]
+        at = lambda k: signal(sequence, Relaxation(r.t1 * t1 * k, r.t2 * t2, min(r.t2s * t2, r.t2 * t2),
+            min(r.pd * pd, 1.05)))
         out[i] = at(1.), (at(1.01) - at(.99)) / 2
     return out
 
@@ -277,6 +334,7 @@ def _smooth(n, channels, generator, cells=_CELLS, device="cpu"): # unit noise on
     fine = F.avg_pool3d(F.interpolate(coarse, scale_factor=4, mode="trilinear"), 5, 1, 2, count_include_pad=False)
     return fine / fine.flatten(2).std(-1)[..., None, None, None]
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #f96c1c02
 def draw_pose(
     heads:Heads,
     n:int, # images
@@ -285,14 +343,19 @@ def draw_pose(
 )->Pose:
     "Random heads, mirrored at times, turned, scaled and bent."
     g = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    a = np.radians(spread.rotation) * rng.standard_normal((n, 3)).clip(-2, 2); c, s, one, zero = np.cos(a), np.sin(a), np.ones(n), np.zeros(n)
+    a = np.radians(spread.rotation) * rng.standard_normal((n, 3)).clip(-2, 2)
+    c, s, one, zero = np.cos(a), np.sin(a), np.ones(n), np.zeros(n)
     turn = lambda rows: np.moveaxis(np.array(rows), -1, 0)
-    x = turn([[one, zero, zero], [zero, c[:, 0], -s[:, 0]], [zero, s[:, 0], c[:, 0]]]); y = turn([[c[:, 1], zero, s[:, 1]], [zero, one, zero], [-s[:, 1], zero, c[:, 1]]])
+    x = turn([[one, zero, zero], [zero, c[:, 0], -s[:, 0]], [zero, s[:, 0], c[:, 0]]])
+    y = turn([[c[:, 1], zero, s[:, 1]], [zero, one, zero], [-s[:, 1], zero, c[:, 1]]])
     z = turn([[c[:, 2], -s[:, 2], zero], [s[:, 2], c[:, 2], zero], [zero, zero, one]])
-    size = rng.uniform(*spread.scale, (n, 1)) * np.exp(.03 * rng.standard_normal((n, 3))); size[:, 0] *= rng.choice([-1, 1], n)
+    size = rng.uniform(*spread.scale, (n, 1)) * np.exp(.03 * rng.standard_normal((n, 3)))
+    size[:, 0] *= rng.choice([-1, 1], n)
     f32 = lambda v: torch.from_numpy(np.ascontiguousarray(v, np.float32))
-    return Pose(torch.from_numpy(rng.integers(len(heads), size=n)), f32(x @ y @ z / size[:, None]), f32(rng.normal(0, 2, (n, 3))), spread.warp * _smooth(n, 3, g, device=heads.tissue.device))
+    return Pose(torch.from_numpy(rng.integers(len(heads), size=n)), f32(x @ y @ z / size[:, None]),
+        f32(rng.normal(0, 2, (n, 3))), spread.warp * _smooth(n, 3, g, device=heads.tissue.device))
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #fef2f779
 def place(
     pose:Pose,
     points:Tensor, # (n, ..., 3), mm in the image's frame
@@ -301,9 +364,11 @@ def place(
     flat = points.flatten(1, -2)
     moved = flat @ pose.matrix.transpose(1, 2).to(points) + pose.shift[:, None].to(points)
     at = (moved / (_BOX / 2)).flip(-1)[:, :, None, None] # grid_sample wants z, y, x
-    bend = F.grid_sample(pose.warp.to(points), at, mode="bilinear", padding_mode="border", align_corners=True)[..., 0, 0].transpose(1, 2)
+    bend = F.grid_sample(pose.warp.to(points), at, mode="bilinear", padding_mode="border", align_corners=True)[..., 0,
+        0].transpose(1, 2)
     return (moved + bend).view_as(points)
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #6cefc2f1
 def look_up(
     maps:Tensor, # (k, X, Y, Z), any dtype
     which:Tensor, # (n,), number of the map
@@ -311,8 +376,11 @@ def look_up(
     outside:int=0, # value beyond the map
 )->Tensor: # (n, ...)
     "Nearest neighbours."
-    size = torch.tensor(maps.shape[1:], device=voxels.device); i = voxels.round().long(); inside = ((i >= 0) & (i < size)).all(-1)
-    i = torch.minimum(i.clamp(min=0), size - 1); k = which.to(voxels.device).view(-1, *[1] * (voxels.ndim - 2))
+    size = torch.tensor(maps.shape[1:], device=voxels.device)
+    i = voxels.round().long()
+    inside = ((i >= 0) & (i < size)).all(-1)
+    i = torch.minimum(i.clamp(min=0), size - 1)
+    k = which.to(voxels.device).view(-1, *[1] * (voxels.ndim - 2))
     flat = ((k * size[0] + i[..., 0]) * size[1] + i[..., 1]) * size[2] + i[..., 2]
     return torch.where(inside, maps.flatten()[flat], torch.as_tensor(outside, dtype=maps.dtype, device=maps.device))
 
@@ -324,12 +392,17 @@ def frame_points(
     fine:int=2, # points along a pixel
 )->Tensor: # (n, d, fine * rows, fine * columns, 3), mm; the front of the head on top
     "Points of axial slices whose frame is centred on the brain."
-    y, x = ((torch.arange(s * fine, device=depths.device, dtype=depths.dtype) + .5) / fine * spacing - s * spacing / 2 for s in size)
-    n, d = depths.shape; shape = n, d, len(y), len(x)
+    y, x = ((torch.arange(s * fine, device=depths.device, dtype=depths.dtype) + .5) / fine * spacing - s * spacing / 2
+        for s in size)
+    n, d = depths.shape
+    shape = n, d, len(y), len(x)
     return torch.stack([x.expand(shape), -y[:, None].expand(shape), depths[:, :, None, None].expand(shape)], -1)
 
-_HOSTS = number("wm", "cerebellar_wm", "brainstem", "thalamus"), number("wm", "gm", "thalamus", "striatum", "pallidum", "brainstem", "cerebellar_gm", "cerebellar_wm", "hippocampus")
+# %% ../../nbs/cohorts/01_anatomies.ipynb #fda16a32
+_HOSTS = number("wm", "cerebellar_wm", "brainstem", "thalamus"), number("wm", "gm", "thalamus", "striatum", "pallidum",
+    "brainstem", "cerebellar_gm", "cerebellar_wm", "hippocampus")
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #f44c84c2
 def carry_lesions(
     tissue:Tensor, # uint8 (n, ...)
     at:Tensor, # (n, ..., 3), mm in the head, from `place`
@@ -340,20 +413,27 @@ def carry_lesions(
     share:float, # of the images that get any
 )->Tensor: # uint8, lesions and holes put in where the tissue can hold them
     "Real lesions in other heads, box to box of the two brains."
-    n, dev = len(tissue), tissue.device; which = torch.from_numpy(rng.integers(len(lesions), size=n)).to(dev)
+    n, dev = len(tissue), tissue.device
+    which = torch.from_numpy(rng.integers(len(lesions), size=n)).to(dev)
     sick, torn = torch.from_numpy(rng.random(n) < share).to(dev), torch.from_numpy(rng.random(n) < .35).to(dev)
-    stretch = (lesions.extent.to(at) / heads.extent.to(at))[pose.head.to(dev)] * torch.tensor([[1., 1., 1.]], device=dev)
-    shape = (n, *[1] * (at.ndim - 2), 3); jitter = torch.from_numpy(rng.normal(0, 3, (n, 3)).astype(np.float32)).to(at)
-    found = look_up(lesions.masks, which, at * stretch.view(shape) + (lesions.middle.to(at) + jitter).view(shape)).bool()
-    inner = look_up(lesions.masks, which, at * 1.06 * stretch.view(shape) + (lesions.middle.to(at) + jitter + 1.).view(shape)).bool() & found
+    stretch = (lesions.extent.to(at) / heads.extent.to(at))[pose.head.to(dev)] * torch.tensor([[1., 1., 1.]],
+        device=dev)
+    shape = (n, *[1] * (at.ndim - 2), 3)
+    jitter = torch.from_numpy(rng.normal(0, 3, (n, 3)).astype(np.float32)).to(at)
+    found = look_up(lesions.masks, which, at * stretch.view(shape)
+        + (lesions.middle.to(at) + jitter).view(shape)).bool()
+    inner = look_up(lesions.masks, which, at * 1.06 * stretch.view(shape)
+        + (lesions.middle.to(at) + jitter + 1.).view(shape)).bool() & found
     white, any_ = (torch.isin(tissue, torch.tensor(h, device=dev, dtype=tissue.dtype)) for h in _HOSTS)
     one = lambda v: v.view(n, *[1] * (tissue.ndim - 1))
     put = found & torch.where(one(lesions.stroke.to(dev)[which]), any_, white) & one(sick)
     out = torch.where(put, torch.as_tensor(TISSUES.index("lesion"), dtype=tissue.dtype, device=dev), tissue)
-    return torch.where(put & inner & one(torn), torch.as_tensor(TISSUES.index("hole"), dtype=tissue.dtype, device=dev), out)
+    return torch.where(put & inner & one(torn), torch.as_tensor(TISSUES.index("hole"), dtype=tissue.dtype, device=dev),
+        out)
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #78399c49
-LEVEL = {"t1w": ("wm", .80), "t2w": ("csf", .90), "pd": ("gm", .75), "flair": ("gm", .55), "t2s": ("gm", .70)} # tissue and its level in [0, 1]
+# tissue and its level in [0, 1]
+LEVEL = {"t1w": ("wm", .80), "t2w": ("csf", .90), "pd": ("gm", .75), "flair": ("gm", .55), "t2s": ("gm", .70)}
 
 @dataclass
 class Batch:
@@ -364,25 +444,38 @@ class Batch:
     lesion: Tensor # (n, 1, h, w), share of the pixel
     tissue: Tensor # uint8 (n, 1, h, w), in the middle of the pixel
 
-def _tables(contrasts, n, rng, spread, jitter, sequences=None): # (n, contrasts, tissues, 2), scaled by the reference tissue
+# %% ../../nbs/cohorts/01_anatomies.ipynb #f5c92ebb
+# (n, contrasts, tissues, 2), scaled by the reference tissue
+def _tables(contrasts, n, rng, spread, jitter, sequences=None):
     out = np.zeros((n, len(contrasts), len(TISSUES), 2), np.float32)
     for i in range(n):
         factors = draw_tissues(rng, spread)
         for j, c in enumerate(contrasts):
-            if not spread.contrast: out[i, j, 1:, 0] = rng.uniform(.05, 1., len(TISSUES) - 1); out[i, j, 1:, 1] = rng.normal(0, .004, len(TISSUES) - 1); continue
+            if not spread.contrast:
+                out[i, j, 1:, 0] = rng.uniform(.05, 1., len(TISSUES) - 1)
+                out[i, j, 1:, 1] = rng.normal(0, .004, len(TISSUES) - 1)
+                continue
             if j == 0 and spread.fields: c = replace(c, field=float(np.exp(rng.uniform(*np.log(spread.fields)))))
-            b = brightness(c, draw_sequence(c, rng, spread.timing if j == 0 else jitter, sequences[j] if sequences else None), factors); name, level = LEVEL[c.weighting]
+            b = brightness(c, draw_sequence(c, rng, spread.timing if j == 0 else jitter,
+                sequences[j] if sequences else None), factors)
+            name, level = LEVEL[c.weighting]
             out[i, j] = b * (level / abs(b[TISSUES.index(name), 0]))
     return torch.from_numpy(out)
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #b438b5c9
 def _blurred(x, sigma): # (n, c, h, w), one sd in pixels for each image
-    r = torch.arange(-4, 5, device=x.device, dtype=x.dtype); k = torch.exp(-r**2 / (2 * sigma.to(x)[:, None]**2 + 1e-6)); k = k / k.sum(1, keepdim=True)
-    n, c, h, w = x.shape; k = k.repeat_interleave(c, 0); flat = F.pad(x.reshape(1, n * c, h, w), (4, 4, 4, 4), mode="replicate")
+    r = torch.arange(-4, 5, device=x.device, dtype=x.dtype)
+    k = torch.exp(-r**2 / (2 * sigma.to(x)[:, None]**2 + 1e-6))
+    k = k / k.sum(1, keepdim=True)
+    n, c, h, w = x.shape
+    k = k.repeat_interleave(c, 0)
+    flat = F.pad(x.reshape(1, n * c, h, w), (4, 4, 4, 4), mode="replicate")
     return F.conv2d(F.conv2d(flat, k[:, None, :, None], groups=n * c), k[:, None, None, :], groups=n * c).view_as(x)
 
 def _field(n, size, rng, like, cells=5): # smooth unit noise (n, 1, h, w)
     g = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    return F.interpolate(torch.randn(n, 1, cells, cells, generator=g), size, mode="bicubic", align_corners=True).to(like)
+    return F.interpolate(torch.randn(n, 1, cells, cells, generator=g), size, mode="bicubic",
+        align_corners=True).to(like)
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #2d66851a
 def degrade(
@@ -391,30 +484,37 @@ def degrade(
     spread:Spread,
 )->Tensor: # (n, 1, h, w) >= 0
     "What a scanner and a window do to slices: blur, shading, Rician noise, brightness, floor and gamma."
-    n = len(x); u = lambda span: torch.from_numpy(rng.uniform(*span, (n, 1, 1, 1)).astype(np.float32)).to(x)
+    n = len(x)
+    u = lambda span: torch.from_numpy(rng.uniform(*span, (n, 1, 1, 1)).astype(np.float32)).to(x)
     z = lambda sd: torch.from_numpy((sd * rng.standard_normal((n, 1, 1, 1)).clip(-2, 2)).astype(np.float32)).to(x)
     x = _blurred(x, u(spread.blur).flatten()) * torch.exp(u(spread.bias) * _field(n, x.shape[-2:], rng, x))
     g = torch.Generator(x.device).manual_seed(int(rng.integers(2**62)))
     noise = torch.randn(2, *x.shape, generator=g, device=x.device) * u(spread.noise)
     x = torch.hypot(x + noise[0], noise[1]) * z(spread.level).exp()
-    floor = z(spread.floor); x = (x + floor) / (1 + floor)
+    floor = z(spread.floor)
+    x = (x + floor) / (1 + floor)
     return x.clamp(min=0) ** z(spread.gamma).exp() if spread.gamma else x.clamp(min=0)
 
 # %% ../../nbs/cohorts/01_anatomies.ipynb #6924b0f4
 def _seen(heads, points, pose, lesions, rng, spread): # tissue and texture at the points of a batch, and voxels there
-    at = place(pose, points); dev = at.device
+    at = place(pose, points)
+    dev = at.device
     where = at + heads.middle.to(at)[pose.head.to(dev)].view(-1, *[1] * (at.ndim - 2), 3)
     tissue = look_up(heads.tissue, pose.head, where)
     if lesions is not None: tissue = carry_lesions(tissue, at, heads, pose, lesions, rng, spread.lesions)
-    g = torch.Generator().manual_seed(int(rng.integers(2**62))); rough = torch.Generator(dev).manual_seed(int(rng.integers(2**62)))
+    g = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    rough = torch.Generator(dev).manual_seed(int(rng.integers(2**62)))
     local = .6 * _smooth(len(at), 1, g, 14, dev) + .8 * torch.randn(len(at), 1, *(56,) * 3, generator=rough, device=dev)
     texture = F.grid_sample(local, (at / (_BOX / 2)).flip(-1), mode="bilinear", align_corners=True)[:, 0]
     return tissue, texture * (100 * spread.texture), where
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #7a7a7136
 def _image(tables, j, tissue, texture): # contrast j of a batch, on the scale of its reference tissue
-    index = tissue.flatten(1).long(); row = tables[:, j]
+    index = tissue.flatten(1).long()
+    row = tables[:, j]
     return (row[..., 0].gather(1, index) + row[..., 1].gather(1, index) * texture.flatten(1)).abs().view(tissue.shape)
 
+# %% ../../nbs/cohorts/01_anatomies.ipynb #4de7a7ee
 def draw_slices(
     heads:Heads,
     n:int, # slices
@@ -431,9 +531,12 @@ def draw_slices(
     span:tuple=(-.40, .46), # heights that are drawn, in units of the brain's box
 )->Batch:
     "Random axial slices of random heads in several contrasts."
-    rng = np.random.default_rng([seed, 5021]); dev = heads.tissue.device; pose = draw_pose(heads, n, rng, spread)
+    rng = np.random.default_rng([seed, 5021])
+    dev = heads.tissue.device
+    pose = draw_pose(heads, n, rng, spread)
     f32 = lambda v: torch.from_numpy(np.ascontiguousarray(v, np.float32)).to(dev)
-    thick = f32(rng.uniform(*spread.thickness, n)); offsets = torch.tensor([-1., -.5, 0., .5, 1.], device=dev)
+    thick = f32(rng.uniform(*spread.thickness, n))
+    offsets = torch.tensor([-1., -.5, 0., .5, 1.], device=dev)
     z = f32(rng.uniform(*span, n)) * heads.extent.to(dev)[pose.head.to(dev), 2]
     points = frame_points(size, spacing, z[:, None] + offsets * thick[:, None] / 2, fine)
     tissue, texture, where = _seen(heads, points, pose, lesions, rng, spread)
@@ -461,13 +564,17 @@ def draw_volumes(
     fine:int=1, # points along a voxel
     jitter:float=.03, # sd of the timing
     sequences:tuple|None=None, # of `Sequence` or None, one for each contrast; None: the book's protocols
-)->tuple[list, Tensor, Tensor]: # images (n, X, Y, Z) of each contrast; mm outside the brain (n, X, Y, Z); tissue numbers
+)->tuple[list, Tensor, Tensor]: # images (n, X, Y, Z) of each contrast; mm outside the brain (n, X, Y, Z); tissue
+    # numbers
     "Noise-free volumes of random heads, RAS+, the middle of the brain in the middle."
-    rng = np.random.default_rng([seed, 5022]); dev = heads.tissue.device; pose = draw_pose(heads, n, rng, spread)
+    rng = np.random.default_rng([seed, 5022])
+    dev = heads.tissue.device
+    pose = draw_pose(heads, n, rng, spread)
     axes = [((torch.arange(s * fine, device=dev) + .5) / fine - s / 2) * spacing for s in shape]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).expand(n, -1, -1, -1, -1)
     tissue, texture, where = _seen(heads, points, pose, lesions, rng, spread)
-    tables = _tables(contrasts, n, rng, spread, jitter, sequences).to(dev); centre = slice(fine // 2, None, fine)
+    tables = _tables(contrasts, n, rng, spread, jitter, sequences).to(dev)
+    centre = slice(fine // 2, None, fine)
     images = [F.avg_pool3d(_image(tables, j, tissue, texture)[:, None], fine)[:, 0] for j in range(len(contrasts))]
     inner = where[:, centre, centre, centre]
     return images, look_up(heads.depth, pose.head, inner, 100).float(), tissue[:, centre, centre, centre]

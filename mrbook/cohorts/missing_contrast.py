@@ -31,6 +31,7 @@ class Task:
     level: float|None = None # display level of the target's reference tissue; None: the book's
     like: str = "" # the data set that it stands for
 
+# %% ../../nbs/cohorts/05_missing_contrast.ipynb #a648e1f8
 TASKS = {t.name: t for t in (
     Task("t2w", T1W, Contrast("t2w", 3.), like="IXI"),
     Task("flair", T1W, Contrast("flair", 3.), lesions=(3, 25), like="MICCAI 2017 WMH"),
@@ -47,8 +48,11 @@ def find_task(
     return TASKS[task]
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #53ea7e9e
-_TIMES = {"necrosis": (2.8, 5., 0.95), "tumour": (1.9, 2., 0.86), "rim": (1.9, 2., 0.86), "oedema": (1.55, 2., 0.80), "bleed": (1., 0.5, 0.70)} # T1 and T2 over those of WM, proton density
+# T1 and T2 over those of WM, proton density
+_TIMES = {"necrosis": (2.8, 5., 0.95), "tumour": (1.9, 2., 0.86), "rim": (1.9, 2., 0.86), "oedema": (1.55, 2., 0.80),
+    "bleed": (1., 0.5, 0.70)}
 
+# %% ../../nbs/cohorts/05_missing_contrast.ipynb #5051d634
 def diseased(
     tissue:str, # 'necrosis', 'tumour', 'rim' (tumour whose vessels leak), 'oedema' or 'bleed'
     field:float, # tesla
@@ -58,7 +62,10 @@ def diseased(
     if tissue not in _TIMES: raise ValueError(f"unknown tissue {tissue!r}: choose one of {', '.join(_TIMES)}")
     wm, (f1, f2, density) = relaxation("wm", field), _TIMES[tissue]
     t1, t2 = f1 * wm.t1 - (fall if tissue == "rim" else 0), f2 * wm.t2
-    if t1 < 0.1: raise ValueError(f"a fall of {fall} s leaves T1 = {t1:.2f} s at {field:g} T: the tumour has {f1 * wm.t1:.2f} s to start with")
+    if t1 < 0.1:
+        raise ValueError(
+            f"a fall of {fall} s leaves T1 = {t1:.2f} s at {field:g} T: the tumour has {f1 * wm.t1:.2f} s to "
+            f"start with")
     t2s = min(0.036 / field, t2) if tissue == "bleed" else 1 / (1 / t2 + 1 / wm.t2s - 1 / wm.t2)
     return Relaxation(t1, t2, t2s, density)
 
@@ -71,7 +78,8 @@ def _ball(shape, centre, radii, spacing, wobble=0): # distance from a centre in 
 def _within(r, edge, soft): return 1 / (1 + np.exp(np.clip((r - edge) / soft, -30, 30))) # 1 inside, 0 outside
 
 def _draw(rng, weight): # a voxel, drawn by weight
-    p = weight.ravel().astype(np.float64); return np.array(np.unravel_index(rng.choice(p.size, p=p / p.sum()), weight.shape))
+    p = weight.ravel().astype(np.float64)
+    return np.array(np.unravel_index(rng.choice(p.size, p=p / p.sum()), weight.shape))
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #eee43d27
 def microbleeds(
@@ -82,7 +90,8 @@ def microbleeds(
     "Fraction of each voxel that is a void of T2*."
     out = np.zeros(anatomy.shape, np.float32)
     tissue = anatomy.fraction("gm") + anatomy.fraction("wm") > 0.95
-    deep = np.array([0., -16., 5.]); middle = np.linalg.solve(anatomy.affine, [*deep, 1])[:3]
+    deep = np.array([0., -16., 5.])
+    middle = np.linalg.solve(anatomy.affine, [*deep, 1])[:3]
     weight = tissue * (1 + 2 * np.exp(-_ball(anatomy.shape, middle, (25.,) * 3, anatomy.spacing)**2 / 2))
     for _ in range(count):
         r = _ball(anatomy.shape, _draw(rng, weight), rng.uniform(2., 5.) * rng.uniform(0.85, 1.15, 3), anatomy.spacing)
@@ -99,11 +108,13 @@ def tumour(
     x, y, z = (np.arange(n) * spacing + o for n, o in zip(shape, anatomy.affine[:3, 3]))
     depth = distance_transform_edt(anatomy.brain) * spacing
     place = wm * (depth > 14) * (np.abs(x) > 15)[:, None, None] * (z > 0)
-    if not place.any(): raise ValueError(f"subject {anatomy.seed}: no deep white matter to place a tumour in; use a finer spacing")
+    if not place.any():
+        raise ValueError(f"subject {anatomy.seed}: no deep white matter to place a tumour in; use a finer spacing")
     radii = rng.uniform(9., 19.) * rng.uniform(0.75, 1.3, 3)
     r = _ball(shape, _draw(rng, place), radii, spacing, 0.12 * _coarse_noise(rng, shape, 6 / spacing))
     necrosis, solid, swollen = (_within(r, edge, 0.06) for edge in (rng.uniform(0.4, 0.75), 1., rng.uniform(1.3, 1.9)))
-    return {"necrosis": necrosis, "tumour": solid - np.minimum(necrosis, solid), "oedema": (swollen - np.minimum(solid, swollen)) * wm}
+    return {"necrosis": necrosis, "tumour": solid - np.minimum(necrosis, solid),
+        "oedema": (swollen - np.minimum(solid, swollen)) * wm}
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #ba41a89e
 def uptake(
@@ -119,14 +130,17 @@ def uptake(
     return (solid * _within(-bumps, -edge, 0.15)).astype(np.float32), fall if present else 0.
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #be74e9ed
-def _signal(anatomy, disease, contrast, fall): # noise-free signal of brain and disease, and the healthy part of the anatomy
+# noise-free signal of brain and disease, and the healthy part of the anatomy
+def _signal(anatomy, disease, contrast, fall):
     taken = np.clip(sum(disease.values()), 0, 1) if disease else 0
     inside = sum(anatomy.fraction(t) for t in ("csf", "gm", "wm", "lesion"))
-    rest = anatomy if not disease else replace(anatomy, pv={k: np.round(v * (1 - taken)).astype(np.uint8) for k, v in anatomy.pv.items()})
+    rest = anatomy if not disease else replace(anatomy,
+        pv={k: np.round(v * (1 - taken)).astype(np.uint8) for k, v in anatomy.pv.items()})
     s = signal_map(rest, contrast)
     if not disease: return s, rest
     patchy = 1 + 0.04 * _coarse_noise(np.random.default_rng([anatomy.seed, 6]), anatomy.shape, 4 / anatomy.spacing)
-    for name, part in disease.items(): s += part * inside * patchy * np.float32(signal(protocol(contrast), diseased(name, contrast.field, fall)))
+    for name, part in disease.items():
+        s += part * inside * patchy * np.float32(signal(protocol(contrast), diseased(name, contrast.field, fall)))
     return s, rest
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #87ce041c
@@ -134,8 +148,11 @@ def _scan(anatomy, disease, contrast, fall, level, noise, bias, seed): # (X, Y, 
     s, rest = _signal(anatomy, disease, contrast, fall)
     s /= reference_signal(rest, s, contrast.weighting)
     if level: s *= np.float32(level / REFERENCE[contrast.weighting][1])
-    if bias: s = s * np.exp(np.float32(bias) * _coarse_noise(np.random.default_rng([seed, anatomy.seed, 9]), s.shape, 45 / anatomy.spacing))
-    if noise: s = rician(torch.from_numpy(s), noise, torch.Generator().manual_seed(seed * 100003 + anatomy.seed)).numpy()
+    if bias:
+        s = s * np.exp(np.float32(bias) * _coarse_noise(np.random.default_rng([seed, anatomy.seed, 9]), s.shape,
+            45 / anatomy.spacing))
+    if noise:
+        s = rician(torch.from_numpy(s), noise, torch.Generator().manual_seed(seed * 100003 + anatomy.seed)).numpy()
     return np.clip(s, 0, 1)
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #78a6efde
@@ -151,12 +168,18 @@ class Pair:
     regions: dict = field(default_factory=dict) # name -> bool (X, Y, Z), more of the truth
     task: str = "" # name of the task, if any
     def __post_init__(self):
-        maps = {"target": self.target, "brain": self.brain, "labels": self.labels, "lesions": self.lesions, **self.regions}
+        maps = {"target": self.target, "brain": self.brain, "labels": self.labels, "lesions": self.lesions,
+            **self.regions}
         wrong = [f"{k} {v.shape}" for k, v in maps.items() if v is not None and v.shape != self.source.shape]
-        if wrong: raise ValueError(f"pair {self.id}: the source has shape {self.source.shape}, but {', '.join(wrong)}: bring all to one grid")
+        if wrong:
+            raise ValueError(
+                f"pair {self.id}: the source has shape {self.source.shape}, but {', '.join(wrong)}: bring all to "
+                f"one grid")
     @property
     def spacing(self): return self.source.spacing[0] # mm, isotropic
-    def __repr__(self): return f"Pair {self.id}, {' x '.join(map(str, self.source.shape))} at {self.spacing:g} mm, {'lesions not known' if self.lesions is None else f'{int(self.lesions.sum())} lesion voxels'}"
+    def __repr__(self):
+        return (f"Pair {self.id}, {' x '.join(map(str, self.source.shape))} at {self.spacing:g} mm, "
+            f"{'lesions not known' if self.lesions is None else f'{int(self.lesions.sum())} lesion voxels'}")
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #f74e6570
 def task_subject(
@@ -171,19 +194,30 @@ def task_subject(
     "Source and target of one synthetic person, with the truth."
     task, draw = find_task(task), lambda kind: np.random.default_rng([seed, 40, kind])
     count = lambda span, kind: int(draw(kind).integers(span[0], span[1] + 1))
-    a = phantom(seed, spacing, count(task.lesions, 0), cache=cache); labels = a.labels; brain = labels > 0
+    a = phantom(seed, spacing, count(task.lesions, 0), cache=cache)
+    labels = a.labels
+    brain = labels > 0
     disease, regions, lesions, shift = {}, {}, a.lesions, 0.
-    if task.bleeds[1]: disease = {"bleed": microbleeds(a, count(task.bleeds, 1), draw(2))}; lesions = disease["bleed"] > 0.5
+    if task.bleeds[1]:
+        disease = {"bleed": microbleeds(a, count(task.bleeds, 1), draw(2))}
+        lesions = disease["bleed"] > 0.5
     if task.tumour:
-        disease = tumour(a, draw(3)); regions = {k: (v > 0.5) & brain for k, v in disease.items()}
-        rim, drawn = uptake(disease["tumour"], spacing, draw(4)); shift = drawn if fall is None else fall
-        disease |= {"tumour": disease["tumour"] - rim, "rim": rim}; lesions = (rim > 0.5) & (shift > 0)
-    scan = lambda contrast, fall, level, visit: Volume(_scan(a, disease, contrast, fall, level, noise, bias, visit) * brain, a.affine)
-    return Pair(f"{task.name}-{seed}", scan(task.source, 0., None, 1), scan(task.target, shift, task.level, 2), brain, labels, lesions & brain, regions, task.name)
+        disease = tumour(a, draw(3))
+        regions = {k: (v > 0.5) & brain for k, v in disease.items()}
+        rim, drawn = uptake(disease["tumour"], spacing, draw(4))
+        shift = drawn if fall is None else fall
+        disease |= {"tumour": disease["tumour"] - rim, "rim": rim}
+        lesions = (rim > 0.5) & (shift > 0)
+    scan = lambda contrast, fall, level, visit: Volume(
+        _scan(a, disease, contrast, fall, level, noise, bias, visit) * brain, a.affine)
+    return Pair(f"{task.name}-{seed}", scan(task.source, 0., None, 1), scan(task.target, shift, task.level, 2), brain,
+        labels, lesions & brain, regions, task.name)
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #dd3d8b64
-FIRST = {"train": (5000, 500), "val": (5500, 200), "test": (5700, 300)} # first phantom seed and most subjects of each split
+# first phantom seed and most subjects of each split
+FIRST = {"train": (5000, 500), "val": (5500, 200), "test": (5700, 300)}
 
+# %% ../../nbs/cohorts/05_missing_contrast.ipynb #26b9b55a
 def task_cohort(
     task:str|Task, # a name of `TASKS`, or a task
     n:int, # number of subjects
@@ -195,28 +229,38 @@ def task_cohort(
 )->list: # of `Pair`
     "The first `n` subjects of a split; the first 2 of 25 are the 2."
     if split not in FIRST: raise ValueError(f"unknown split {split!r}: choose one of {', '.join(FIRST)}")
-    first, most = FIRST[split]; task = find_task(task)
+    first, most = FIRST[split]
+    task = find_task(task)
     if not 0 < n <= most: raise ValueError(f"the {split} split holds 1 to {most} subjects: {n}")
-    return list(Parallel(workers)(delayed(task_subject)(task, first + i, spacing, cache=cache, **options) for i in range(n)))
+    return list(Parallel(workers)(delayed(task_subject)(task, first + i, spacing, cache=cache, **options)
+        for i in range(n)))
 
 # %% ../../nbs/cohorts/05_missing_contrast.ipynb #ad5ed3d0
 SIZE = 112, 96 # rows and columns of a slice at 2 mm
 
+# %% ../../nbs/cohorts/05_missing_contrast.ipynb #e468ea4e
 def task_slices(
     pairs:list, # of `Pair`
     per_subject:int|None=None, # evenly spread over the brain; None: all
     min_area:float=3000., # mm^2 of brain that a slice must show
     size:tuple[int, int]=SIZE, # rows and columns after centre pad or crop
-)->tuple[Tensor, Tensor, Tensor, Tensor]: # source, target and lesions, (N, 1, H, W) float32 in [0, 1]; (N,) index of the pair
+)->tuple[Tensor, Tensor, Tensor, Tensor]: # source, target and lesions, (N, 1, H, W) float32 in [0, 1]; (N,) index of
+    # the pair
     "Axial slices of every pair, the front of the head on top."
     columns, owner = ([], [], []), []
     for i, p in enumerate(pairs):
         z = np.flatnonzero(p.brain.sum((0, 1)) * p.spacing**2 >= min_area)
-        if len(z) == 0: raise ValueError(f"no slice of {p.id} shows {min_area:.0f} mm^2 of brain: check its mask, or lower min_area")
+        if len(z) == 0:
+            raise ValueError(
+                f"no slice of {p.id} shows {min_area:.0f} mm^2 of brain: check its mask, or lower min_area")
         if per_subject: z = z[np.round(np.linspace(0, len(z) - 1, per_subject + 2)[1:-1]).astype(int)]
-        for column, x in zip(columns, (p.source.data, p.target.data, np.zeros(p.brain.shape) if p.lesions is None else p.lesions)):
+        for column, x in zip(columns, (p.source.data, p.target.data,
+                np.zeros(p.brain.shape) if p.lesions is None else p.lesions)):
             column.append(fit_size(torch.from_numpy(axial(x.astype(np.float32), list(z))), size))
         cut = p.brain.sum() - fit_size(torch.from_numpy(axial(p.brain, slice(None))), size).sum()
-        if cut > 0.001 * p.brain.sum(): raise ValueError(f"slices of {size[0]} x {size[1]} cut {int(cut)} voxels off the brain of {p.id} ({p.spacing:g} mm): give a larger size or a larger spacing")
+        if cut > 0.001 * p.brain.sum():
+            raise ValueError(
+                f"slices of {size[0]} x {size[1]} cut {int(cut)} voxels off the brain of {p.id} ({p.spacing:g} "
+                f"mm): give a larger size or a larger spacing")
         owner += [i] * len(z)
     return *(torch.cat(c)[:, None] for c in columns), torch.tensor(owner)

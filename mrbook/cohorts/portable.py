@@ -19,13 +19,14 @@ from joblib import Parallel, delayed
 from scipy import ndimage
 from torch import Tensor
 
-from ..scans.found import list_scans, mask_beside, one_each, stem
+from ..scans.found import list_scans, mask_beside, one_each
 from ..mri.low_field import InPlane, ThroughPlane, along, cubic_rows, nearest
 from ..mri.phantom import Anatomy, _coarse_noise, axial, image, phantom, reference_signal, signal_map
 from ..mri.physics import Contrast, Sequence, rician
 from ..scans.rigid import register_rigid
 from .missing_contrast import SIZE
-from ..scans.volume import Volume, VolumeError, VolumeWarning, canonical, fit_size, percentile_window, read_volume, resample_like
+from ..scans.volume import (Volume, VolumeError, VolumeWarning, canonical, fit_size, percentile_window,
+    read_volume, resample_like)
 
 # %% ../../nbs/cohorts/06_portable.ipynb #148edd4b
 PAPER_SPLIT = {"source": 81, "target": 181, "test": 5}
@@ -34,6 +35,7 @@ PAPER_SPLIT = {"source": 81, "target": 181, "test": 5}
 WEIGHTINGS = "t1w", "t2w"
 SWOOP = Sequence("ir", tr=0.88, te=0.005, ti=0.34), Sequence("se", tr=2., te=0.195)
 
+# %% ../../nbs/cohorts/06_portable.ipynb #048bc68d
 @dataclass(frozen=True)
 class Portable:
     "A portable scanner of 64 mT."
@@ -45,7 +47,8 @@ class Portable:
     moves: int = 2 # times that the head moves during a scan, at most
     reach: float = 1. # mm, sd of each movement along X and Y
     def __post_init__(self):
-        if min(self.field, *self.voxel) <= 0 or min(*self.noise, self.bias, self.moves, self.reach) < 0: raise ValueError(f"field and voxel must be positive, the rest not negative: {self}")
+        if min(self.field, *self.voxel) <= 0 or min(*self.noise, self.bias, self.moves, self.reach) < 0:
+            raise ValueError(f"field and voxel must be positive, the rest not negative: {self}")
 
 # %% ../../nbs/cohorts/06_portable.ipynb #75aff4cd
 def acquired(
@@ -54,7 +57,9 @@ def acquired(
 )->Volume: # the same centre, the scan's grid
     "Average an object over the voxels of a scan."
     x, mm = torch.from_numpy(volume.data), volume.spacing[0]
-    if voxel[2] < mm - 1e-6: raise ValueError(f"slices of {voxel[2]:g} mm cannot be made of an object with voxels of {mm:g} mm: start from a finer one")
+    if voxel[2] < mm - 1e-6:
+        raise ValueError(
+            f"slices of {voxel[2]:g} mm cannot be made of an object with voxels of {mm:g} mm: start from a finer one")
     for axis, size in zip((-3, -2), voxel):
         n, m = x.shape[axis], nearest(x.shape[axis] * mm / size)
         rows = cubic_rows(m, n, m / n) if m > n else InPlane(n / m, "kspace", axes=(-3, -2)).rows(axis, n)
@@ -62,16 +67,19 @@ def acquired(
     x = ThroughPlane(voxel[2], 0., mm, "box")(x).clamp(min=0)
     ratio = np.array([volume.shape[0] / x.shape[0], volume.shape[1] / x.shape[1], voxel[2] / mm])
     affine = volume.affine @ np.diag([*ratio, 1])
-    affine[:3, 3] = (volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1])[:3] - affine[:3, :3] @ (np.array(x.shape) - 1) / 2
+    affine[:3, 3] = (volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1])[:3] - affine[:3,
+        :3] @ (np.array(x.shape) - 1) / 2
     return volume.replace(data=x.numpy(), affine=affine)
 
 # %% ../../nbs/cohorts/06_portable.ipynb #a582ca68
 def motion(
     data:np.ndarray, # (X, Y, Z), >= 0
-    shifts:np.ndarray, # (Y, 2): where the head is along X and Y while each line is taken, voxels; from the lowest to the highest frequency
+    # (Y, 2): where the head is along X and Y while each line is taken, voxels; from the lowest to the highest frequency
+    shifts:np.ndarray,
 )->np.ndarray: # float32 magnitude, same shape
     "Shift the head between lines of k-space."
-    if shifts.shape != (data.shape[1], 2): raise ValueError(f"the scan has {data.shape[1]} lines: shifts must be ({data.shape[1]}, 2), not {shifts.shape}")
+    if shifts.shape != (data.shape[1], 2):
+        raise ValueError(f"the scan has {data.shape[1]} lines: shifts must be ({data.shape[1]}, 2), not {shifts.shape}")
     s = np.fft.ifftshift(shifts, axes=0)
     phase = np.fft.fftfreq(data.shape[0])[:, None] * s[:, 0] + np.fft.fftfreq(data.shape[1]) * s[:, 1]
     k = np.fft.fft2(data, axes=(0, 1)) * np.exp(-2j * np.pi * phase)[..., None]
@@ -97,14 +105,19 @@ def portable_scan(
     seed:int=0, # of noise, receive field and movement; the anatomy has its own
 )->Volume: # magnitude; the reference tissue of the book's scale has the intensity it has at 3 T
     "Scan a phantom at 64 mT."
-    if weighting not in WEIGHTINGS: raise ValueError(f"this scanner makes {' and '.join(WEIGHTINGS)}, not {weighting!r}")
-    k = WEIGHTINGS.index(weighting); rng = np.random.default_rng([seed, anatomy.seed, k, 64])
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"this scanner makes {' and '.join(WEIGHTINGS)}, not {weighting!r}")
+    k = WEIGHTINGS.index(weighting)
+    rng = np.random.default_rng([seed, anatomy.seed, k, 64])
     s = signal_map(anatomy, Contrast(weighting, scanner.field), scanner.protocols[k])
     s /= reference_signal(anatomy, s, weighting)
     if scanner.bias: s = s * np.exp(np.float32(scanner.bias) * _coarse_noise(rng, s.shape, 45 / anatomy.spacing))
     scan = acquired(Volume(s, anatomy.affine), scanner.voxel)
-    if scanner.moves: scan = scan.replace(data=motion(scan.data, track(scan.shape[1], scanner.moves, scanner.reach / scan.spacing[0], rng)))
-    noisy = rician(torch.from_numpy(scan.data), scanner.noise[k], torch.Generator().manual_seed(int(rng.integers(2**31))))
+    if scanner.moves:
+        scan = scan.replace(data=motion(scan.data, track(scan.shape[1], scanner.moves, scanner.reach / scan.spacing[0],
+            rng)))
+    noisy = rician(torch.from_numpy(scan.data), scanner.noise[k],
+        torch.Generator().manual_seed(int(rng.integers(2**31))))
     return scan.replace(data=noisy.numpy())
 
 # %% ../../nbs/cohorts/06_portable.ipynb #b7b26c77
@@ -140,12 +153,19 @@ class Person:
     truth: np.ndarray|None = None # bool: brain of the 3 T scan
     labels: np.ndarray|None = None # uint8: 1 CSF, 2 GM, 3 WM; None: not known
     def __post_init__(self):
-        maps = {f"{w}@{n}": v for n, side in (("64mT", self.low), ("3T", self.high)) for w, v in side.items()} | {k: getattr(self, k) for k in ("brain", "truth", "labels") if getattr(self, k) is not None}
-        if not (self.low or self.high) or self.brain is None: raise ValueError(f"{self.id} needs a scan and the mask of its brain")
-        if len({v.shape for v in maps.values()}) > 1: raise ValueError(f"{self.id}: {', '.join(f'{k} {v.shape}' for k, v in maps.items())}: bring all to one grid")
+        maps = {f"{w}@{n}": v for n, side in (("64mT", self.low), ("3T", self.high)) for w,
+            v in side.items()} | {k: getattr(self, k) for k in ("brain", "truth", "labels")
+            if getattr(self, k) is not None}
+        if not (self.low or self.high) or self.brain is None:
+            raise ValueError(f"{self.id} needs a scan and the mask of its brain")
+        if len({v.shape for v in maps.values()}) > 1:
+            raise ValueError(
+                f"{self.id}: {', '.join(f'{k} {v.shape}' for k, v in maps.items())}: bring all to one grid")
     @property
     def spacing(self): return next(iter({**self.low, **self.high}.values())).spacing[0] # mm, isotropic
-    def __repr__(self): return f"Person {self.id}, 64 mT: {' '.join(self.low) or 'none'}, 3 T: {' '.join(self.high) or 'none'}, {self.spacing:g} mm"
+    def __repr__(self):
+        return (f"Person {self.id}, 64 mT: {' '.join(self.low) or 'none'}, 3 T: {' '.join(self.high) or 'none'}, "
+            f"{self.spacing:g} mm")
 
 # %% ../../nbs/cohorts/06_portable.ipynb #5b0d3a39
 def windowed(
@@ -170,16 +190,20 @@ def phantom_person(
     cache:str|None=None, # folder of the phantom's disk cache
 )->Person:
     "One synthetic person with the truth."
-    a = phantom(seed, spacing, lesions, cache=cache); labels, grid, truth = a.labels, Volume(np.zeros(a.shape), a.affine), a.brain
+    a = phantom(seed, spacing, lesions, cache=cache)
+    labels, grid, truth = a.labels, Volume(np.zeros(a.shape), a.affine), a.brain
     thick = acquired(grid.replace(data=truth.astype(np.float32)), scanner.voxel) if low else None
     brain = interpolate(thick, grid, 1).data > 0.5 if low else truth
     scans = {w: windowed(interpolate(portable_scan(a, w, scanner), grid), brain) for w in weightings} if low else {}
-    truths = {w: Volume(image(a, Contrast(w, 3.), noise=noise, bias=bias, seed=seed) * truth, a.affine) for w in weightings} if high else {}
+    truths = {w: Volume(image(a, Contrast(w, 3.), noise=noise, bias=bias, seed=seed) * truth, a.affine)
+        for w in weightings} if high else {}
     return Person(f"phantom-{seed}", scans, truths, brain, truth if high else None, labels)
 
 # %% ../../nbs/cohorts/06_portable.ipynb #04b69a25
-FIRST = {"source": (6000, 300), "target": (6300, 400), "val": (6700, 200), "test": (6900, 100)} # first phantom seed and most people of each part
+# first phantom seed and most people of each part
+FIRST = {"source": (6000, 300), "target": (6300, 400), "val": (6700, 200), "test": (6900, 100)}
 
+# %% ../../nbs/cohorts/06_portable.ipynb #6ffd16ce
 def unpaired_cohort(
     part:str, # 'source': 64 mT only; 'target': 3 T only, others; 'val' and 'test': both of the same people
     n:int|None=None, # people; None: as many as the paper has
@@ -188,7 +212,8 @@ def unpaired_cohort(
 )->list: # of `Person`
     "The first `n` people of a part; the first 2 of 25 are the 2."
     if part not in FIRST: raise ValueError(f"unknown part {part!r}: choose one of {', '.join(FIRST)}")
-    first, most = FIRST[part]; n = PAPER_SPLIT.get(part, 5) if n is None else n
+    first, most = FIRST[part]
+    n = PAPER_SPLIT.get(part, 5) if n is None else n
     if not 0 < n <= most: raise ValueError(f"the part {part!r} holds 1 to {most} people: {n}")
     sides = dict(low=part != "target", high=part != "source")
     return list(Parallel(workers)(delayed(phantom_person)(first + i, **sides, **options) for i in range(n)))
@@ -201,7 +226,9 @@ def heights(
 )->np.ndarray: # indices along Z
     "The axial slices of a person that are used."
     z = np.flatnonzero(person.brain.sum((0, 1)) * person.spacing**2 >= min_area)
-    if len(z) == 0: raise ValueError(f"no slice of {person.id} shows {min_area:.0f} mm^2 of brain: check its mask, or lower min_area")
+    if len(z) == 0:
+        raise ValueError(
+            f"no slice of {person.id} shows {min_area:.0f} mm^2 of brain: check its mask, or lower min_area")
     return z[np.round(np.linspace(0, len(z) - 1, per_subject + 2)[1:-1]).astype(int)] if per_subject else z
 
 # %% ../../nbs/cohorts/06_portable.ipynb #e368fed1
@@ -216,11 +243,15 @@ def person_slices(
     found = getattr(person, what)
     if what in ("low", "high"):
         missing = [w for w in weightings if w not in found]
-        if missing: raise ValueError(f"{person.id} has no {' and no '.join(missing)} at {'64 mT' if what == 'low' else '3 T'}")
+        if missing:
+            raise ValueError(f"{person.id} has no {' and no '.join(missing)} at {'64 mT' if what == 'low' else '3 T'}")
     elif found is None: raise ValueError(f"{person.id}: the map {what!r} is not known")
-    maps, z = [found[w].data for w in weightings] if what in ("low", "high") else [found], list(heights(person, **options))
+    maps, z = [found[w].data for w in weightings] if what in ("low",
+        "high") else [found], list(heights(person, **options))
     cut = person.brain.sum() - fit_size(torch.from_numpy(axial(person.brain, slice(None))), size).sum()
-    if cut > 0.001 * person.brain.sum(): raise ValueError(f"slices of {size[0]} x {size[1]} cut {int(cut)} voxels off the brain of {person.id} ({person.spacing:g} mm): give a larger size or a larger spacing")
+    if cut > 0.001 * person.brain.sum():
+        raise ValueError(f"slices of {size[0]} x {size[1]} cut {int(cut)} voxels off the brain of {person.id} "
+            f"({person.spacing:g} mm): give a larger size or a larger spacing")
     return torch.stack([fit_size(torch.from_numpy(axial(m.astype(np.float32), z)), size) for m in maps], 1)
 
 # %% ../../nbs/cohorts/06_portable.ipynb #f712289c
@@ -253,9 +284,15 @@ def _complete(people, weightings, root): # people with every contrast on a side;
     whole = lambda side: side if all(w in side for w in weightings) else {}
     kept = [Found(f.id, whole(f.low), whole(f.high)) for f in people]
     lost = [f.id for f, k in zip(people, kept) if (f.low and not k.low) or (f.high and not k.high)]
-    if lost: warnings.warn(f"{len(lost)} of {len(people)} people of {root} have scans that are not used because {' or '.join(weightings)} is missing beside them: {', '.join(lost[:8])}{' ...' if len(lost) > 8 else ''}", VolumeWarning, stacklevel=3)
+    if lost:
+        warnings.warn(f"{len(lost)} of {len(people)} people of {root} have scans that are not used because "
+            f"{' or '.join(weightings)} is missing beside them: "
+            f"{', '.join(lost[:8])}{' ...' if len(lost) > 8 else ''}", VolumeWarning, stacklevel=3)
     kept = [k for k in kept if k.low or k.high]
-    if not kept: raise VolumeError(f"nobody in {root} has {' and '.join(weightings)}: ask for one contrast with weightings=, or look at the folder")
+    if not kept:
+        raise VolumeError(
+            f"nobody in {root} has {' and '.join(weightings)}: ask for one contrast with weightings=, or look at "
+            f"the folder")
     return kept
 
 # %% ../../nbs/cohorts/06_portable.ipynb #61b347b5
@@ -278,12 +315,16 @@ def find_zenodo(
     low, high = (base / "64mT data", base / "3T data") if base else (root, root / "3T data")
     low, high = (_first_scans(side, weightings) for side in (low, high))
     ids = sorted(i for i in {*low, *high} if i.startswith("sub-"))
-    if not ids: raise VolumeError(f"{root} holds no folder sub-* with scans: give the folder with 'Data/64mT data' in it, or one with sub-*/sub-*_T1w.nii.gz")
+    if not ids:
+        raise VolumeError(
+            f"{root} holds no folder sub-* with scans: give the folder with 'Data/64mT data' in it, or one with "
+            f"sub-*/sub-*_T1w.nii.gz")
     return _complete([Found(i, low.get(i, {}), high.get(i, {})) for i in ids], weightings, root)
 
 # %% ../../nbs/cohorts/06_portable.ipynb #a8a8da16
 SITES = {"HH": 3., "Guys": 1.5, "IOP": 1.5} # tesla
 
+# %% ../../nbs/cohorts/06_portable.ipynb #819bb657
 def find_ixi(
     root:str|Path, # folder with the unpacked archives, or with a folder per subject
     site:str="HH", # HH (Hammersmith, 3 T), Guys or IOP (1.5 T)
@@ -294,14 +335,16 @@ def find_ixi(
     root, people = _folder(root), {}
     for f in one_each(list_scans(root)):
         name = re.fullmatch(r"IXI\d+-(\w+)-\d+", f.subject)
-        if name and name[1] == site and f.contrast in ("t1w", "t2w"): people.setdefault(f.subject, {})[f.contrast] = f.path
+        if name and name[1] == site and f.contrast in ("t1w", "t2w"):
+            people.setdefault(f.subject, {})[f.contrast] = f.path
     if not people: raise VolumeError(f"{root} holds no scan of {site}: names look like IXI012-{site}-1211-T1.nii.gz")
     return _complete([Found(i, {}, paths) for i, paths in sorted(people.items())], weightings, root)
 
 # %% ../../nbs/cohorts/06_portable.ipynb #f40470d2
 def mask_file(
     path:Path, # of a scan
-    folder:Path|None=None, # of masks, whose names begin like the scan's, or like it without its last part (_T1w); None: beside it
+    # of masks, whose names begin like the scan's, or like it without its last part (_T1w); None: beside it
+    folder:Path|None=None,
 )->Path|None: # None: there is none
     "The mask of a scan: beside it a file that begins alike and says 'mask'."
     path, stem = Path(path), Path(path).name.split(".nii")[0]
@@ -311,38 +354,52 @@ def mask_file(
             if name and rest != f.name and not rest[0].isalnum() and (folder or "mask" in rest): return f
     return None
 
+# %% ../../nbs/cohorts/06_portable.ipynb #5b6be555
 def stripped_brain(
     scan:Volume, # any orientation
     largest:float=220., # cm^2 of a brain's largest section; that of a head has more
 )->np.ndarray|None: # bool, shape of the scan; None: the scan is not stripped
     "The brain of a stripped scan, judged by what lies outside: one value from the border to the brain."
-    data, border = scan.data, np.ones(scan.shape, bool); border[1:-1, 1:-1, 1:-1] = False
+    data, border = scan.data, np.ones(scan.shape, bool)
+    border[1:-1, 1:-1, 1:-1] = False
     values, count = np.unique(data[border], return_counts=True)
     if count.max() < .5 * border.sum(): return None # noise, or anatomy up to the border
     label, _ = ndimage.label(data == values[count.argmax()])
-    inside = ~np.isin(label, np.setdiff1d(label[border], 0)) # what is dark within the brain is not reached from the border
+    # what is dark within the brain is not reached from the border
+    inside = ~np.isin(label, np.setdiff1d(label[border], 0))
     parts, n = ndimage.label(inside)
     mask = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if n else inside
-    size = np.array(scan.spacing); voxels = [mask.sum(tuple(b for b in range(3) if b != a)).max() for a in range(3)]
+    size = np.array(scan.spacing)
+    voxels = [mask.sum(tuple(b for b in range(3) if b != a)).max() for a in range(3)]
     return mask if max(v * size.prod() / size[a] for a, v in enumerate(voxels)) < 100 * largest else None
 
+# %% ../../nbs/cohorts/06_portable.ipynb #c2ba2044
 def brain_of(
     path:Path, # of the scan; the mask beside it is taken, see `mask_beside`
     scan:Volume, # as read, any orientation
-    brain:Callable|str|Path="auto", # auto: a mask beside it, or it is stripped; stripped: it is; a folder of masks, see `mask_file`; or a function from Volume to mask
+    # auto: a mask beside it, or it is stripped; stripped: it is; a folder of masks, see `mask_file`; or a function from
+    # Volume to mask
+    brain:Callable|str|Path="auto",
 )->np.ndarray: # bool, shape of the scan
     "Which voxels are brain; refuses a scan of which nobody says so."
-    name, folder = path.name.split(".nii")[0], None if callable(brain) or brain in ("auto", "stripped", None) else Path(brain)
+    name, folder = path.name.split(".nii")[0], None if callable(brain) or brain in ("auto", "stripped",
+        None) else Path(brain)
     found = None if callable(brain) or brain == "stripped" else mask_file(path, folder) if folder else mask_beside(path)
-    if folder and not found: raise VolumeError(f"{folder} holds no mask for {path.name}: its name must begin with {name}")
+    if folder and not found:
+        raise VolumeError(f"{folder} holds no mask for {path.name}: its name must begin with {name}")
     if callable(brain): mask = np.asarray(brain(scan), bool)
     elif found: mask = resample_like(read_volume(found), scan, 0).data > 0.5
     else: mask = stripped_brain(scan, np.inf if brain == "stripped" else 220.)
-    if mask is None: raise VolumeError(f"{path.name} is not skull-stripped, and no {name}_mask.nii.gz lies beside it: strip it first (HD-BET and SynthStrip "
-        "write such masks), or say what is brain: --brain FOLDER with masks, in Python brain=, a folder or a function from Volume to mask")
-    if mask.shape != scan.shape: raise VolumeError(f"the mask of {path.name} has shape {mask.shape}, the scan {scan.shape}")
+    if mask is None: raise VolumeError(f"{path.name} is not skull-stripped, and no {name}_mask.nii.gz lies "
+        f"beside it: strip it first (HD-BET and SynthStrip "
+        "write such masks), or say what is brain: --brain FOLDER with masks, "
+            "in Python brain=, a folder or a function from Volume to mask")
+    if mask.shape != scan.shape:
+        raise VolumeError(f"the mask of {path.name} has shape {mask.shape}, the scan {scan.shape}")
     ml = mask.sum() * np.prod(scan.spacing) / 1000
-    if not 300 < ml < 2500: raise VolumeError(f"the mask of {path.name} holds {ml:.0f} ml, which is no brain: check it, and whether the scan is stripped")
+    if not 300 < ml < 2500:
+        raise VolumeError(
+            f"the mask of {path.name} holds {ml:.0f} ml, which is no brain: check it, and whether the scan is stripped")
     return mask
 
 # %% ../../nbs/cohorts/06_portable.ipynb #c431dd12
@@ -362,18 +419,21 @@ def _read_side(paths, brain, register): # scans in the world of the T1w, its mas
 def load_person(
     found:Found, # from `find_zenodo` or `find_ixi`
     brain:Callable|str|Path="auto", # see `brain_of`
-    reference:Volume|None=None, # T1w of another person at 64 mT, on the book's grid: 3 T scans of people without 64 mT are registered to it
+    # T1w of another person at 64 mT, on the book's grid: 3 T scans of people without 64 mT are registered to it
+    reference:Volume|None=None,
     spacing:float=2., # mm
     register:bool=True, # False: trust the affines
 )->Person:
     "Read, register, interpolate, strip and window the scans of one person."
     sides = {k: _read_side(getattr(found, k), brain, register) for k in ("low", "high") if getattr(found, k)}
     scans, mask, first = next(iter(sides.values()))
-    grid = reference if reference is not None and "low" not in sides else book_grid((mask.affine @ [*np.mean(np.nonzero(mask.data), 1), 1])[:3], spacing)
+    grid = reference if reference is not None and "low" not in sides else book_grid(
+        (mask.affine @ [*np.mean(np.nonzero(mask.data), 1), 1])[:3], spacing)
     fixed = scans[first] if "low" in sides else reference
     out, masks = {}, {}
     for side, (scans, mask, first) in sides.items():
-        move = _onto(scans[first], fixed) @ np.linalg.inv(scans[first].affine) if register and side == "high" and fixed is not None else np.eye(4)
+        move = _onto(scans[first], fixed) @ np.linalg.inv(
+            scans[first].affine) if register and side == "high" and fixed is not None else np.eye(4)
         at = lambda v: v.replace(affine=move @ v.affine)
         masks[side] = interpolate(at(mask), grid, 1).data > 0.5
         out[side] = {w: windowed(interpolate(at(v), grid), masks[side]) for w, v in scans.items()}

@@ -45,7 +45,8 @@ class DataSet:
     @property
     def bytes(self): return sum(f.bytes for f in self.files)
     def urls(self, file:File, mirror:str|None=None)->list[str]: # every address of one of its files
-        bases = [mirror] if mirror else [f"https://raw.githubusercontent.com/{self.repository}/{r}" for r in self.revisions]
+        bases = [mirror] if mirror else [f"https://raw.githubusercontent.com/{self.repository}/{r}"
+            for r in self.revisions]
         return [f"{b.rstrip('/')}/{urllib.parse.quote(file.path)}" for b in bases]
 
 # %% ../../nbs/cohorts/03_public.ipynb #8feefd56
@@ -57,9 +58,12 @@ def table(
     return tuple(File(path, int(size), sha) for sha, size, path in rows)
 
 # %% ../../nbs/cohorts/03_public.ipynb #2669960d
-ULF055 = DataSet("ulf055", "three patients at 0.055 T (complex single-coil k-space: T1-like, T2w, FLAIR) and the same slices at 3 T",
-    field="0.055 T + 3 T, same patients", licence="CC0-1.0", citation="Liu et al., A low-cost and shielding-free ultra-low-field brain MRI scanner, Nat Commun 2021;12:7238",
-    repository="bispmri/Ultra-low-field-MRI-Scanner", revisions=("a5ddb432f43cc660594c186417c20785164ba7b4", "01f2bfc9bde2"), files=table("""
+ULF055 = DataSet("ulf055",
+    "three patients at 0.055 T (complex single-coil k-space: T1-like, T2w, FLAIR) and the same slices at 3 T",
+    field="0.055 T + 3 T, same patients", licence="CC0-1.0",
+    citation="Liu et al., A low-cost and shielding-free ultra-low-field brain MRI scanner, Nat Commun 2021;12:7238",
+    repository="bispmri/Ultra-low-field-MRI-Scanner",
+    revisions=("a5ddb432f43cc660594c186417c20785164ba7b4", "01f2bfc9bde2"), files=table("""
 cdb6a5c01f5a6345216171f57ee6367351550a861df4e7540fc184dc0b0795a2 938913 Data for Figures in the Manuscript/Figure 6A/0.055T/0.055T_FLAIR_kspace_postEMI.mat
 c2e076c21ea994933c13d936738ad0fd2636a22a1c2a26fe3f4e7e73c43f645b 986410 Data for Figures in the Manuscript/Figure 6A/0.055T/0.055T_FSE_kspace_postEMI.mat
 13f7305f42b15eea770773d85e84884d841e9441c9edb1ad4f013b48eebfba18 1537345 Data for Figures in the Manuscript/Figure 6A/0.055T/0.055T_GRE_kspace_postEMI.mat
@@ -80,9 +84,11 @@ f82f0d53a6c02df03153c2a5b27d272b4349ebca04970104ddb1ae7ba2a1a90d 1536852 Data fo
 045d12b9631626a5016013de60080c8145740dec2803774bc03d38ee5adcd224 1432765 Data for Figures in the Manuscript/Figure 7A/3T/3T_T2w.mat"""))
 
 # %% ../../nbs/cohorts/03_public.ipynb #8fc50f7a
-MS_PATIENT19 = DataSet("ms-patient19", "T1, T1 with contrast agent, T2, FLAIR and consensus lesion mask of one patient with multiple sclerosis, 1 mm, MNI grid, brain only",
+MS_PATIENT19 = DataSet("ms-patient19", "T1, T1 with contrast agent, T2, FLAIR and consensus lesion mask of "
+    "one patient with multiple sclerosis, 1 mm, MNI grid, brain only",
     field="3 T", licence="CC-BY", citation="Lesjak et al., Neuroinformatics 2018",
-    repository="muschellij2/open_ms_data", revisions=("ab6737647be9665e5448d18be2d715e0a89f7170", "65704901f606"), files=table("""
+    repository="muschellij2/open_ms_data", revisions=("ab6737647be9665e5448d18be2d715e0a89f7170", "65704901f606"),
+    files=table("""
 6e4191c583abdb818f2de9fd47a876c2a71451f1c1672e443874af1fe78b02ad 4010591 cross_sectional/MNI/patient19/FLAIR_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz
 1cf465372d5e647fb5a2f1ac062fe314e7aa7f0873c68108617530541f2362c4 26038 cross_sectional/MNI/patient19/GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz
 e298c00ec0639258662689242eb380619f8af5129812ea57b3715e525a981b67 4051660 cross_sectional/MNI/patient19/T1POST_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz
@@ -92,15 +98,18 @@ e298c00ec0639258662689242eb380619f8af5129812ea57b3715e525a981b67 4051660 cross_s
 # %% ../../nbs/cohorts/03_public.ipynb #2ae38025
 STROKE_TRIO = DataSet("stroke-trio", "T1, T2 and FLAIR of one patient with chronic stroke, 1 mm, one grid, brain only",
     field="3 T", licence="MIT", citation="neurolabusc/VolumeRenderingData",
-    repository="neurolabusc/VolumeRenderingData", revisions=("d15be4d1863d1372270e38d8fe95bffaf80cce3a",), files=table("""
+    repository="neurolabusc/VolumeRenderingData", revisions=("d15be4d1863d1372270e38d8fe95bffaf80cce3a",),
+    files=table("""
 a50cf2bbc22875644fa7f49b3a7d58f0287427a6e37faed9d420ce3495346666 988734 stroke/FLAIR.nii.gz
 8e28e653578a2cd21d15064da5b089db16a205887c76baed8a65d01e8f2ab79e 1057230 stroke/T1.nii.gz
 7cc2d618998228998fb1a9abf3ccfa8ed844aa99d84c9c6bf26b763a44406c89 1027701 stroke/T2.nii.gz"""))
 
 # %% ../../nbs/cohorts/03_public.ipynb #8f1af8d2
 IXI002_SLICE = DataSet("ixi002-slice", "T1 and T2 axial slice of IXI002 with brain mask and tissue labels",
-    field="1.5 T", licence="CC BY-SA 3.0 (IXI)", citation="IXI dataset, brain-development.org; labels: ntustison/antsCorticalThicknessExample",
-    repository="ntustison/antsCorticalThicknessExample", revisions=("42e31a0e7f6915371a4a5bca1c608454df2493db", "1d82848087e0"), files=table("""
+    field="1.5 T", licence="CC BY-SA 3.0 (IXI)",
+    citation="IXI dataset, brain-development.org; labels: ntustison/antsCorticalThicknessExample",
+    repository="ntustison/antsCorticalThicknessExample", revisions=("42e31a0e7f6915371a4a5bca1c608454df2493db",
+        "1d82848087e0"), files=table("""
 e51425d23576cd2a6f2b01b8a6731309912a14c62d97d9f5dc60e07317e3b437 44214 IXI002-Guys-0828-T1_slice90.nii.gz
 976bd4dc709d1208dcfc458d92b70ea63891ac50d4c26d84da891fd3ee4ba5e2 137261 IXI002-Guys-0828-T2_slice90.nii.gz
 9dff1a8a326c88b0986011f7908436ec3cb8ecd34f7a43c3fc185fa025a01258 993 ResultsT1Only/exampleBrainExtractionMask.nii.gz
@@ -109,13 +118,15 @@ f447ae750620d1a394b2b8bae540c036787f43fcc6834eef4883c4b6c7711ab7 3270 ResultsT1a
 # %% ../../nbs/cohorts/03_public.ipynb #b1013f51
 VOXELMORPH_SCAN = DataSet("voxelmorph-scan", "T1 160 x 192 x 224 at 1 mm, brain only, with FreeSurfer labels",
     field="not stated", licence="Apache-2.0", citation="Balakrishnan et al., VoxelMorph, IEEE TMI 2019",
-    repository="voxelmorph/voxelmorph", revisions=("860b4887354d2ebe5e6e70f62c5aaecf11945a1e", "ca28315d0ba2"), files=table("""
+    repository="voxelmorph/voxelmorph", revisions=("860b4887354d2ebe5e6e70f62c5aaecf11945a1e", "ca28315d0ba2"),
+    files=table("""
 32b14f2d7027518d9b3689ca0bdb908a1ed402db1a61ff2eb4c8184a475b12e0 3616674 data/test_scan.npz"""))
 
 # %% ../../nbs/cohorts/03_public.ipynb #842f73e5
 ULF64MT_T1 = DataSet("ulf64mt-t1", "whole-brain T1 of one person, 224 x 224 x 160 at 1 mm, brain only",
     field="64 mT", licence="MIT", citation="Islam et al., khtohidulislam/ULF-MRI-Enhance",
-    repository="khtohidulislam/ULF-MRI-Enhance", revisions=("cc56ee37c732abfd4cf85e4032ac161921fce2f5", "b1ccc9559e46"), files=table("""
+    repository="khtohidulislam/ULF-MRI-Enhance", revisions=("cc56ee37c732abfd4cf85e4032ac161921fce2f5", "b1ccc9559e46"),
+    files=table("""
 8dcf58b2597a77870b54634c74de82164edb20c0fd46ce099975fc84e51d3eb7 1415024 MRI_data/MRI_mT_sub2.nii.gz"""))
 
 # %% ../../nbs/cohorts/03_public.ipynb #582855c0
@@ -125,22 +136,44 @@ SIGPY_8COIL = DataSet("sigpy-8coil", "8-coil Cartesian k-space (8, 230, 180), 12
 bcfd07b767d26602bfccd08329321be57d500dc3f6b208cccddeb59162573045 2649728 data/cartesian_ksp.npy"""))
 
 # %% ../../nbs/cohorts/03_public.ipynb #2981154d
-def _by_hand(name, what, field, licence, citation, page, layout): return DataSet(name, what, field, licence, citation, page=page, layout=layout)
+def _by_hand(name, what, field, licence, citation, page, layout):
+    return DataSet(name, what, field, licence, citation, page=page, layout=layout)
 
+# %% ../../nbs/cohorts/03_public.ipynb #b5f114e8
 BY_HAND = (
-    _by_hand("ixi", "about 600 healthy adults, T1, T2, PD, three hospitals", "1.5 T (Guy's, IOP), 3 T (HH)", "CC BY-SA 3.0", "IXI dataset, brain-development.org", "https://brain-development.org/ixi-dataset/", "ixi/IXI002-Guys-0828/IXI002-Guys-0828-T1.nii.gz, ...-T2.nii.gz, ...-PD.nii.gz"),
-    _by_hand("hcp", "Human Connectome Project young adults, T1 and T2 at 0.7 mm", "3 T", "HCP open access data use terms (account)", "Van Essen et al., NeuroImage 2013", "https://www.humanconnectome.org/study/hcp-young-adult", "hcp/100307/T1w_acpc_dc_restore_brain.nii.gz, T2w_acpc_dc_restore_brain.nii.gz"),
-    _by_hand("zenodo-64mt", "portable 64 mT scans, T1 and T2, part of them paired with 3 T", "64 mT + 3 T", "as stated on its Zenodo record", "the record cited by the UNSB + DMD2 paper", "https://zenodo.org/search?q=64mT%20brain%20MRI", "zenodo-64mt/sub-01/sub-01_T1w.nii.gz, sub-01_T2w.nii.gz"),
-    _by_hand("fastmri-brain", "brain k-space and DICOM, T1, T1 post, T2, FLAIR", "1.5 T and 3 T", "fastMRI agreement (form; research use)", "Zbontar et al., arXiv:1811.08839", "https://fastmri.med.nyu.edu/", "fastmri-brain/multicoil_val/file_brain_AXT2_*.h5"),
-    _by_hand("synthseg-labels", "label maps of 20 real heads, whole head, 1 mm: what the networks of the commands learn from", "any", "Apache-2.0",
-             "Billot et al., Med Image Anal 2023", "https://github.com/BBillot/SynthSeg", "SynthSeg/data/training_label_maps/training_seg_01.nii.gz (git clone --depth 1)"),
-    _by_hand("brats2020", "gliomas: T1, T1ce, T2, FLAIR and tumour labels, 1 mm, brain only", "1.5 T and 3 T", "BraTS terms (account)", "Menze et al. 2015; Bakas et al. 2018", "https://www.med.upenn.edu/cbica/brats2020/data.html", "brats2020/BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz, _t2, _flair, _seg"),
-    _by_hand("wmh2017", "white-matter hyperintensities: T1, FLAIR, manual masks, five scanners", "1.5 T and 3 T", "see the record", "Kuijf et al., IEEE TMI 2019", "https://doi.org/10.34894/AECRSD", "wmh2017/0/T1.nii.gz, FLAIR.nii.gz, lesions.nii.gz (its pre/ folder and wmh.nii.gz)"),
-    _by_hand("valdo", "small-vessel disease: T1, T2, T2* or FLAIR with microbleeds, perivascular spaces, lacunes", "1.5 T and 3 T", "VALDO terms (account)", "Sudre et al., arXiv:2208.07167", "https://valdo.grand-challenge.org/", "valdo/sub-101/sub-101_T1.nii.gz, sub-101_T2.nii.gz, sub-101_T2S.nii.gz"),
+    _by_hand("ixi", "about 600 healthy adults, T1, T2, PD, three hospitals", "1.5 T (Guy's, IOP), 3 T (HH)",
+        "CC BY-SA 3.0", "IXI dataset, brain-development.org", "https://brain-development.org/ixi-dataset/",
+        "ixi/IXI002-Guys-0828/IXI002-Guys-0828-T1.nii.gz, ...-T2.nii.gz, ...-PD.nii.gz"),
+    _by_hand("hcp", "Human Connectome Project young adults, T1 and T2 at 0.7 mm", "3 T",
+        "HCP open access data use terms (account)", "Van Essen et al., NeuroImage 2013",
+        "https://www.humanconnectome.org/study/hcp-young-adult",
+        "hcp/100307/T1w_acpc_dc_restore_brain.nii.gz, T2w_acpc_dc_restore_brain.nii.gz"),
+    _by_hand("zenodo-64mt", "portable 64 mT scans, T1 and T2, part of them paired with 3 T", "64 mT + 3 T",
+        "as stated on its Zenodo record", "the record cited by the UNSB + DMD2 paper",
+        "https://zenodo.org/search?q=64mT%20brain%20MRI", "zenodo-64mt/sub-01/sub-01_T1w.nii.gz, sub-01_T2w.nii.gz"),
+    _by_hand("fastmri-brain", "brain k-space and DICOM, T1, T1 post, T2, FLAIR", "1.5 T and 3 T",
+        "fastMRI agreement (form; research use)", "Zbontar et al., arXiv:1811.08839", "https://fastmri.med.nyu.edu/",
+        "fastmri-brain/multicoil_val/file_brain_AXT2_*.h5"),
+    _by_hand("synthseg-labels",
+        "label maps of 20 real heads, whole head, 1 mm: what the networks of the commands learn from", "any",
+        "Apache-2.0",
+             "Billot et al., Med Image Anal 2023", "https://github.com/BBillot/SynthSeg",
+             "SynthSeg/data/training_label_maps/training_seg_01.nii.gz (git clone --depth 1)"),
+    _by_hand("brats2020", "gliomas: T1, T1ce, T2, FLAIR and tumour labels, 1 mm, brain only", "1.5 T and 3 T",
+        "BraTS terms (account)", "Menze et al. 2015; Bakas et al. 2018",
+        "https://www.med.upenn.edu/cbica/brats2020/data.html",
+        "brats2020/BraTS20_Training_001/BraTS20_Training_001_t1.nii.gz, _t2, _flair, _seg"),
+    _by_hand("wmh2017", "white-matter hyperintensities: T1, FLAIR, manual masks, five scanners", "1.5 T and 3 T",
+        "see the record", "Kuijf et al., IEEE TMI 2019", "https://doi.org/10.34894/AECRSD",
+        "wmh2017/0/T1.nii.gz, FLAIR.nii.gz, lesions.nii.gz (its pre/ folder and wmh.nii.gz)"),
+    _by_hand("valdo", "small-vessel disease: T1, T2, T2* or FLAIR with microbleeds, perivascular spaces, lacunes",
+        "1.5 T and 3 T", "VALDO terms (account)", "Sudre et al., arXiv:2208.07167",
+        "https://valdo.grand-challenge.org/", "valdo/sub-101/sub-101_T1.nii.gz, sub-101_T2.nii.gz, sub-101_T2S.nii.gz"),
 )
 
 # %% ../../nbs/cohorts/03_public.ipynb #3d4bfe40
-DATASETS = {d.name: d for d in (ULF055, MS_PATIENT19, STROKE_TRIO, IXI002_SLICE, VOXELMORPH_SCAN, ULF64MT_T1, SIGPY_8COIL, *BY_HAND)}
+DATASETS = {d.name: d for d in (ULF055, MS_PATIENT19, STROKE_TRIO, IXI002_SLICE, VOXELMORPH_SCAN, ULF64MT_T1,
+    SIGPY_8COIL, *BY_HAND)}
 
 # %% ../../nbs/cohorts/03_public.ipynb #6a40e0c0
 def list_datasets()->list[DataSet]:
@@ -154,7 +187,9 @@ def info(
     "One entry."
     if name in DATASETS: return DATASETS[name]
     near = get_close_matches(name, DATASETS, 1)
-    raise DatasetError(f"no data set is called {name!r}{f', did you mean {near[0]}?' if near else ''}: `mrbook datasets list` shows the names")
+    raise DatasetError(
+        f"no data set is called {name!r}{f', did you mean {near[0]}?' if near else ''}: `mrbook datasets list` "
+        f"shows the names")
 
 # %% ../../nbs/cohorts/03_public.ipynb #74049ca3
 def data_root(
@@ -169,7 +204,8 @@ def find(
     root:str|Path|None=None, # see `data_root`
 )->Path|None: # its folder, or None if it (or a part of it) is missing
     "Where a data set lies on this machine."
-    d = info(name); folder = data_root(root) / d.folder
+    d = info(name)
+    folder = data_root(root) / d.folder
     if not folder.is_dir(): return None
     complete = all((folder / f.path).is_file() and (folder / f.path).stat().st_size == f.bytes for f in d.files)
     return folder if complete else None
@@ -185,8 +221,10 @@ def verify(
     root:str|Path|None=None, # see `data_root`
 )->dict[str, str]: # path -> 'ok', 'missing' or 'wrong'
     "Compare every file with its registered sha256."
-    d = info(name); folder = data_root(root) / d.folder
-    check = lambda p, f: "missing" if not p.is_file() else "ok" if p.stat().st_size == f.bytes and sha256(p) == f.sha256 else "wrong"
+    d = info(name)
+    folder = data_root(root) / d.folder
+    check = lambda p, f: "missing" if not p.is_file() else "ok" if p.stat().st_size == f.bytes and sha256(
+        p) == f.sha256 else "wrong"
     return {f.path: check(folder / f.path, f) for f in d.files}
 
 # %% ../../nbs/cohorts/03_public.ipynb #9ec11cab
@@ -199,14 +237,20 @@ def receive(
 )->bool: # whether bytes of an earlier call were used
     "Download into `part`, continuing where it ends."
     have = part.stat().st_size if part.exists() else 0
-    if have > size: part.unlink(); have = 0
+    if have > size:
+        part.unlink()
+        have = 0
     if have == size: return True
-    request = urllib.request.Request(url, headers={"User-Agent": "mrbook"} | ({"Range": f"bytes={have}-"} if have else {}))
+    request = urllib.request.Request(url, headers={"User-Agent": "mrbook"}
+        | ({"Range": f"bytes={have}-"} if have else {}))
     with urllib.request.urlopen(request, timeout=timeout) as answer:
-        continued = have > 0 and answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        continued = have > 0 and answer.status == 206 and answer.headers.get("Content-Range",
+            "").startswith(f"bytes {have}-")
         part.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "ab" if continued else "wb") as f:
-            while f.tell() <= size and (chunk := answer.read(1 << 16)): f.write(chunk); progress(f.tell())
+            while f.tell() <= size and (chunk := answer.read(1 << 16)):
+                f.write(chunk)
+                progress(f.tell())
     got = part.stat().st_size
     if got < size: raise ConnectionError(f"the connection closed after {got} of {size} bytes")
     return continued
@@ -226,18 +270,24 @@ def fetch_file(
         for _ in range(tries):
             try:
                 continued = receive(url, part, file.bytes, progress, timeout)
-                if sha256(part) == file.sha256: os.replace(part, target); return
-                part.unlink(); problem = "its sha256 is not the registered one, so it was refused and removed"
+                if sha256(part) == file.sha256:
+                    os.replace(part, target)
+                    return
+                part.unlink()
+                problem = "its sha256 is not the registered one, so it was refused and removed"
                 if not continued: break
             except urllib.error.HTTPError as e:
                 problem = f"the server says {e.code} {e.reason}"
                 if e.code == 416: part.unlink(missing_ok=True)
                 elif e.code < 500: break
-            except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as e: problem = f"{getattr(e, 'reason', e)}"
+            except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as e:
+                problem = f"{getattr(e, 'reason', e)}"
             except OSError as e:
                 what = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT) else e.strerror or str(e)
-                raise DatasetError(f"cannot write {target}: {what}; choose another folder with --to DIR or MRBOOK_DATA") from None
-    raise DatasetError(f"cannot fetch {urls[0]} ({problem}): run it again to continue, or put that file at {target} yourself")
+                raise DatasetError(
+                    f"cannot write {target}: {what}; choose another folder with --to DIR or MRBOOK_DATA") from None
+    raise DatasetError(
+        f"cannot fetch {urls[0]} ({problem}): run it again to continue, or put that file at {target} yourself")
 
 # %% ../../nbs/cohorts/03_public.ipynb #a530da6d
 def fetch(
@@ -248,13 +298,20 @@ def fetch(
     timeout:float=30., # seconds without an answer
 )->Path: # folder of the set
     "Download a data set; call it again to continue after an interruption."
-    d = info(name); folder = data_root(to) / d.folder
-    if not d.files: raise DatasetError(f"{name} needs your consent to its terms ({d.licence}): get it at {d.page} and arrange it as {data_root(to) / d.layout}")
+    d = info(name)
+    folder = data_root(to) / d.folder
+    if not d.files:
+        raise DatasetError(
+            f"{name} needs your consent to its terms ({d.licence}): get it at {d.page} and arrange it as "
+            f"{data_root(to) / d.layout}")
     state = verify(name, to)
     missing = [f for f in d.files if state[f.path] != "ok"]
     above = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if missing and shutil.disk_usage(above).free < 1.1 * sum(f.bytes for f in missing): raise DatasetError(f"not enough room under {above}: {name} needs {sum(f.bytes for f in missing) / 1e6:.0f} MB more")
-    with tqdm(total=d.bytes, unit="B", unit_scale=True, desc=name, disable=not progress, initial=d.bytes - sum(f.bytes for f in missing)) as bar:
+    if missing and shutil.disk_usage(above).free < 1.1 * sum(f.bytes for f in missing):
+        raise DatasetError(
+            f"not enough room under {above}: {name} needs {sum(f.bytes for f in missing) / 1e6:.0f} MB more")
+    with tqdm(total=d.bytes, unit="B", unit_scale=True, desc=name, disable=not progress,
+            initial=d.bytes - sum(f.bytes for f in missing)) as bar:
         for f in missing:
             before = bar.n
             fetch_file(d.urls(f, mirror), folder / f.path, f, lambda n: bar.update(before + n - bar.n), timeout=timeout)

@@ -6,7 +6,7 @@
 __all__ = ['FIRST_SEED', 'Subject', 'Cohort', 'phantom_cohort', 'phantom_file', 'brain_slices', 'cohort_slices', 'folder_cohort']
 
 # %% ../../nbs/cohorts/00_subjects.ipynb #41f95047
-import json, os, re
+import json, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +29,9 @@ class Subject:
     lesions: np.ndarray|None = None # bool (X, Y, Z)
     anatomy: Anatomy|None = None # phantom only
     def __getitem__(self, contrast):
-        if contrast not in self.volumes: raise KeyError(f"subject {self.id} has no {contrast}; it has {', '.join(map(str, self.volumes)) or 'no volume'}")
+        if contrast not in self.volumes:
+            raise KeyError(
+                f"subject {self.id} has no {contrast}; it has {', '.join(map(str, self.volumes)) or 'no volume'}")
         return self.volumes[contrast]
 
 # %% ../../nbs/cohorts/00_subjects.ipynb #4901ed03
@@ -48,17 +50,20 @@ class Cohort:
         seed:int=0, # of the shuffle
     )->dict[str, "Cohort"]: # disjoint cohorts
         "Shuffle the subjects and deal them out; every named part gets at least one."
-        if not 0 < sum(fractions.values()) <= 1 + 1e-9: raise ValueError(f"fractions must be positive and sum to at most 1: {fractions}")
+        if not 0 < sum(fractions.values()) <= 1 + 1e-9:
+            raise ValueError(f"fractions must be positive and sum to at most 1: {fractions}")
         order = np.random.default_rng(seed).permutation(len(self))
         edges = np.round(np.cumsum([0., *fractions.values()]) * len(self)).astype(int)
         parts = {n: Cohort([self.subjects[i] for i in order[a:b]]) for n, a, b in zip(fractions, edges, edges[1:])}
         empty = [n for n, p in parts.items() if len(p) == 0]
-        if empty: raise ValueError(f"{len(self)} subjects are too few for {fractions}: {', '.join(empty)} would be empty")
+        if empty:
+            raise ValueError(f"{len(self)} subjects are too few for {fractions}: {', '.join(empty)} would be empty")
         return parts
 
 # %% ../../nbs/cohorts/00_subjects.ipynb #6c5609dd
 FIRST_SEED = {"train": 1000, "val": 2000, "test": 3000} # phantom subjects of each split
 
+# %% ../../nbs/cohorts/00_subjects.ipynb #bae3dbe8
 def phantom_cohort(
     n:int, # number of subjects
     split:str="train", # 'train', 'val' or 'test': decides the seeds
@@ -98,10 +103,13 @@ def phantom_file(
     paths = [check_output(p) for p in (target, truth) if p is not None]
     a = phantom(seed, spacing, lesions, head)
     brain = ndimage.binary_fill_holes(a.brain) # where three tissues meet, none may have a label
-    images = [image(a, contrast, noise=noise, bias=0.03, seed=seed, clip=False), image(a, Contrast(contrast.weighting, 3.), clip=False)]
+    images = [image(a, contrast, noise=noise, bias=0.03, seed=seed, clip=False),
+        image(a, Contrast(contrast.weighting, 3.), clip=False)]
     for x, path in zip(images, paths): write_volume(Volume(1000 * (x if head else x * brain), a.affine), path)
-    facts = dict(tool="mrbook phantom", version=__version__, contrast=str(contrast), sequence=asdict(protocol(contrast)), seed=seed, spacing_mm=spacing,
-                 lesions=lesions, head=head, noise=noise, truth=paths[1].name if truth else None, warning="Synthetic: no person was scanned.")
+    facts = dict(tool="mrbook phantom", version=__version__, contrast=str(contrast),
+        sequence=asdict(protocol(contrast)), seed=seed, spacing_mm=spacing,
+                 lesions=lesions, head=head, noise=noise, truth=paths[1].name if truth else None,
+                 warning="Synthetic: no person was scanned.")
     side = paths[0].with_name(paths[0].name.removesuffix(".gz").removesuffix(".nii") + ".json")
     side.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return facts
@@ -117,6 +125,7 @@ def brain_slices(
     if len(found) == 0: raise ValueError(f"no slice of subject {anatomy.seed} shows {min_area:.0f} mm^2 of brain")
     return found
 
+# %% ../../nbs/cohorts/00_subjects.ipynb #15095baf
 def cohort_slices(
     cohort:Cohort, # of phantoms
     contrast:Contrast,
@@ -128,30 +137,41 @@ def cohort_slices(
     for i, s in enumerate(cohort):
         z = brain_slices(s.anatomy, min_area)
         if per_subject: z = z[np.round(np.linspace(0, len(z) - 1, per_subject + 2)[1:-1]).astype(int)]
-        images.append(torch.from_numpy(axial(s[contrast].data, list(z)))); owner += [i] * len(z)
+        images.append(torch.from_numpy(axial(s[contrast].data, list(z))))
+        owner += [i] * len(z)
     return torch.cat(images)[:, None].float(), torch.tensor(owner)
 
 # %% ../../nbs/cohorts/00_subjects.ipynb #2b53814a
 _NAMES = {"t1w": r"t1", "t2w": r"t2(?!s|star)", "pd": r"pd", "flair": r"flair", "t2s": r"t2(s|star)"}
 
+# %% ../../nbs/cohorts/00_subjects.ipynb #e670c020
 def folder_cohort(
     root:str|Path, # folder with one sub-folder per subject
     field:float, # tesla, of all scans in it
 )->Cohort:
     "A cohort from NIfTI files; raises one error that lists every file that cannot be used."
-    root = Path(root); subjects, problems = [], []
+    root = Path(root)
+    subjects, problems = [], []
     if not root.is_dir(): raise VolumeError(f"{root} is not a folder: give a folder with one sub-folder per subject")
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and p.name[0] != "."):
         s = Subject(folder.name)
         for path in sorted(p for p in folder.iterdir() if is_nifti(p)):
             stem = stem_of(path).lower()
             try:
-                if stem.endswith("labels"): s.labels = read_volume(path).data.astype(np.uint8); continue
-                if stem.endswith("lesions"): s.lesions = read_volume(path).data > 0.5; continue
+                if stem.endswith("labels"):
+                    s.labels = read_volume(path).data.astype(np.uint8)
+                    continue
+                if stem.endswith("lesions"):
+                    s.lesions = read_volume(path).data > 0.5
+                    continue
                 kind = next((w for w in ("flair", "t2s", "t2w", "pd", "t1w") if re.search(_NAMES[w], stem)), None)
-                if kind is None: problems.append(f"{path}: no weighting in the name (t1, t2, t2s, pd or flair)"); continue
+                if kind is None:
+                    problems.append(f"{path}: no weighting in the name (t1, t2, t2s, pd or flair)")
+                    continue
                 c = Contrast(kind, field)
-                if c in s.volumes: problems.append(f"{path}: a second {kind} of {folder.name}"); continue
+                if c in s.volumes:
+                    problems.append(f"{path}: a second {kind} of {folder.name}")
+                    continue
                 s.volumes[c] = read_volume(path, scan=True)
             except VolumeError as e: problems.append(str(e))
         if s.volumes: subjects.append(s)

@@ -16,7 +16,8 @@ from scipy import ndimage
 from .public import DatasetError, data_root, find
 from ..scans.rigid import Rigid, register_rigid
 from .missing_contrast import Pair
-from ..scans.volume import Scale, Volume, VolumeError, VolumeWarning, brain_mask, canonical, read_volume, resample, resample_like
+from ..scans.volume import (Scale, Volume, VolumeError, VolumeWarning, brain_mask, canonical, read_volume,
+    resample, resample_like)
 
 # %% ../../nbs/cohorts/02_tables.ipynb #e5364d2b
 def foreground(
@@ -27,13 +28,15 @@ def foreground(
     if some.mean() > 0.75: return brain_mask(volume)
     label, n = ndimage.label(some)
     if n > 1: some = label == 1 + np.argmax(np.bincount(label.ravel())[1:])
-    some = ndimage.binary_fill_holes(some); inside = volume.data[some]
+    some = ndimage.binary_fill_holes(some)
+    inside = volume.data[some]
     air = (inside < 0.05 * np.percentile(inside, 90)).mean() if inside.size else 1.
     return some if air < 0.25 else brain_mask(volume)
 
 # %% ../../nbs/cohorts/02_tables.ipynb #33549a42
 def _window(data, mask): # background to 0, brightest foreground to 1; and 0 outside
-    scale = Scale(float(np.median(data[~mask])) if (~mask).any() else float(data.min()), float(np.percentile(data[mask], 99.9)))
+    scale = Scale(float(np.median(data[~mask])) if (~mask).any() else float(data.min()),
+        float(np.percentile(data[mask], 99.9)))
     return np.where(mask, scale.apply(data), 0).astype(np.float32), scale
 
 # %% ../../nbs/cohorts/02_tables.ipynb #f08b03e9
@@ -51,7 +54,10 @@ def prepare_source(
     "What a network sees of a scan: the same for training and for use."
     v = resample(canonical(volume)[0], (spacing,) * 3)
     mask = foreground(v)
-    if mask.sum() * spacing**3 < 5e4: raise VolumeError(f"the foreground has {mask.sum() * spacing**3 / 1e3:.0f} ml, too small for a brain: is this the right file?")
+    if mask.sum() * spacing**3 < 5e4:
+        raise VolumeError(
+            f"the foreground has {mask.sum() * spacing**3 / 1e3:.0f} ml, too small for a brain: is this the "
+            f"right file?")
     v, mask = _crop(v, mask, 2)
     data, scale = _window(v.data, mask)
     return v.replace(data=data), mask, scale
@@ -76,7 +82,8 @@ class PairsError(VolumeError):
     "All problems of a csv of pairs, one line each."
     def __init__(self, path, problems): # problems: (line, text)
         self.problems = sorted(problems)
-        super().__init__(f"{len(problems)} problem(s) in {Path(path).name}:\n  " + "\n  ".join(f"line {n}: {text}" for n, text in self.problems))
+        super().__init__(f"{len(problems)} problem(s) in {Path(path).name}:\n  "
+            + "\n  ".join(f"line {n}: {text}" for n, text in self.problems))
 
 # %% ../../nbs/cohorts/02_tables.ipynb #0d1d7423
 @dataclass(frozen=True)
@@ -91,17 +98,25 @@ class PairFiles:
     notes: tuple = () # what reading found odd
 
 COLUMNS = ("subject", "source", "target", "lesion", "split")
-SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test"}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test"}
 
 # %% ../../nbs/cohorts/02_tables.ipynb #c29e67e3
 def _text(path): # of the csv, UTF-8 or, with its mark, UTF-16
-    if not path.is_file(): raise VolumeError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a csv file with the columns subject, source, target")
+    if not path.is_file():
+        raise VolumeError(
+            f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a csv file with the columns "
+            f"subject, source, target")
     raw = path.read_bytes()
     try: return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError: raise VolumeError(f"{path.name} is no UTF-8 text: save the table as csv (UTF-8), not as a spreadsheet") from None
+    except UnicodeDecodeError:
+        raise VolumeError(
+            f"{path.name} is no UTF-8 text: save the table as csv (UTF-8), not as a spreadsheet") from None
 
+# %% ../../nbs/cohorts/02_tables.ipynb #0be0b1a1
 def _lines(path): # header and the numbered rows; '# comments', Excel's 'sep=;' and empty last cells are left out
-    path = Path(path).expanduser(); lines = _text(path).splitlines()
+    path = Path(path).expanduser()
+    lines = _text(path).splitlines()
     told = lines[0][4:5] if lines and lines[0].lower().startswith("sep=") else ""
     lines = ["" if l.lstrip().startswith("#") or told and i == 0 else l for i, l in enumerate(lines)]
     head = next((l for l in lines if l.strip()), None)
@@ -118,7 +133,8 @@ def _check_header(line, header): # problems of the first line
     out += [(line, f"column {c!r} comes twice") for c in COLUMNS if header.count(c) > 1]
     for c in header:
         near = difflib.get_close_matches(c, COLUMNS, 1, 0.75)
-        if c not in COLUMNS and near and near[0] not in header: out.append((line, f"column {c!r} is not known: did you mean {near[0]!r}?"))
+        if c not in COLUMNS and near and near[0] not in header:
+            out.append((line, f"column {c!r} is not known: did you mean {near[0]!r}?"))
     return out
 
 # %% ../../nbs/cohorts/02_tables.ipynb #595ca7b1
@@ -128,15 +144,23 @@ def _parse(path): # (lines, problems): the table as `PairFiles`, no image opened
     if problems: return [], problems
     if not rows: return [], [(first, "there is a header but no subject below it")]
     for n, cells in rows:
-        if len(cells) != len(header): problems.append((n, f"{len(cells)} cells, the header has {len(header)}: quote names that hold the separator")); continue
+        if len(cells) != len(header):
+            problems.append(
+                (n, f"{len(cells)} cells, the header has {len(header)}: quote names that hold the separator"))
+            continue
         row = dict(zip(header, cells))
         empty = [c for c in ("subject", "source", "target", "split") if c in row and not row[c]]
-        if empty: problems.append((n, f"{' and '.join(empty)} is empty")); continue
+        if empty:
+            problems.append((n, f"{' and '.join(empty)} is empty"))
+            continue
         split = SPLITS.get(row.get("split", "train").lower())
-        if split is None: problems.append((n, f"split {row['split']!r} is not known: choose train, val or test")); continue
+        if split is None:
+            problems.append((n, f"split {row['split']!r} is not known: choose train, val or test"))
+            continue
         at = lambda c: path.parent / Path(row[c].replace("\\", "/")).expanduser() if row.get(c) else None
         out.append(PairFiles(row["subject"], at("source"), at("target"), at("lesion"), split, n))
-    if out and "train" not in {r.split for r in out}: problems.append((first, "no line belongs to the split train: there is nothing to train on"))
+    if out and "train" not in {r.split for r in out}:
+        problems.append((first, "no line belongs to the split train: there is nothing to train on"))
     return out, problems
 
 # %% ../../nbs/cohorts/02_tables.ipynb #c7dd74bc
@@ -144,14 +168,18 @@ def _check_splits(rows, digests): # problems of subjects and images that are in 
     problems, seen = [], {}
     for r in rows:
         keys = [(f"subject {r.subject}", ("subject", r.subject.casefold()))]
-        keys += [(f"{path.name}", ("image", digests[path])) for path in (r.source, r.target, r.lesion) if digests.get(path)]
+        keys += [(f"{path.name}", ("image", digests[path])) for path in (r.source, r.target, r.lesion)
+            if digests.get(path)]
         pair = ("pair", digests.get(r.source, r.source), digests.get(r.target, r.target))
         for what, key in keys:
             other = seen.setdefault(key, r)
             if other.split == r.split: continue
             same = "" if key[0] == "subject" or other.subject == r.subject else f" (there as subject {other.subject})"
-            problems.append((r.line, f"{what} is in {r.split}, and on line {other.line} in {other.split}{same}: a split must hold other people"))
-        if seen.setdefault(pair, r) is not r and seen[pair].split == r.split: problems.append((r.line, f"repeats the pair of line {seen[pair].line}"))
+            problems.append(
+                (r.line, f"{what} is in {r.split}, and on line {other.line} in {other.split}{same}: a split must hold "
+                f"other people"))
+        if seen.setdefault(pair, r) is not r and seen[pair].split == r.split:
+            problems.append((r.line, f"repeats the pair of line {seen[pair].line}"))
     return problems
 
 # %% ../../nbs/cohorts/02_tables.ipynb #dd175a47
@@ -164,7 +192,8 @@ def registration(
     source:Volume, # any grid
     target:Volume, # any grid
     measure:bool=True, # also search for the rigid move between them
-)->tuple[float, float, float]: # share of the source's head that the target covers; Dice of foregrounds; mm of the move (nan: not measured)
+)->tuple[float, float, float]: # share of the source's head that the target covers; Dice of foregrounds; mm of the move
+    # (nan: not measured)
     "How well a target lies on its source, on a coarse grid."
     s = resample(canonical(source)[0], (max(4., *source.spacing),) * 3)
     t = resample_like(canonical(target)[0], s)
@@ -183,7 +212,8 @@ def _read(path, role, notes): # the volume, or raise; odd headers go to the note
         try: v = read_volume(path, scan=role != "lesion")
         except VolumeError as e:
             if role == "lesion" and "all zeros" in str(e): return None
-            raise VolumeError(f"{role} {e}".replace("exist: check the path", "exist: check the path, which starts at the folder of the csv")) from None
+            raise VolumeError(f"{role} {e}".replace("exist: check the path",
+                "exist: check the path, which starts at the folder of the csv")) from None
     notes += [f"{role} {w.message}" for w in caught if issubclass(w.category, VolumeWarning)]
     return v
 
@@ -196,25 +226,41 @@ def _check_images(row, least, most, measure): # problems, notes and digests of o
     for role in ("source", "target", "lesion"):
         path = getattr(row, role)
         try: v[role] = _read(path, role, notes) if path else None
-        except VolumeError as e: problems.append((row.line, str(e))); continue
+        except VolumeError as e:
+            problems.append((row.line, str(e)))
+            continue
         if v[role] is not None: digests[path] = _digest(v[role])
     s, t, m = (v.get(k) for k in ("source", "target", "lesion"))
     if s is None or t is None: return problems, notes, digests
-    if digests[row.source] == digests[row.target]: problems.append((row.line, "source and target are the same image")); return problems, notes, digests
+    if digests[row.source] == digests[row.target]:
+        problems.append((row.line, "source and target are the same image"))
+        return problems, notes, digests
     covered, dice, move = registration(s, t, measure)
     grids = "" if _same_grid(s, t) else f" (shapes {s.shape} and {t.shape} on different grids)"
-    if covered < 0.8: problems.append((row.line, f"the target covers {covered:.0%} of the head in the source{grids}: register it, or correct its affine"))
-    elif dice < least: problems.append((row.line, f"source and target are not registered, or only one of them is skull-stripped: their foregrounds overlap with a Dice of {dice:.2f}, below {least:g}{grids}"))
+    if covered < 0.8:
+        problems.append(
+            (row.line,
+            f"the target covers {covered:.0%} of the head in the source{grids}: register it, or correct its affine"))
+    elif dice < least:
+        problems.append(
+            (row.line,
+            f"source and target are not registered, or only one of them is skull-stripped: their foregrounds "
+            f"overlap with a Dice of {dice:.2f}, below {least:g}{grids}"))
     elif grids: notes.append(f"target will be resampled to the grid of the source{grids}")
-    if dice >= least and move > most: notes.append(f"source and target seem to lie {move:.1f} mm apart: look at them, register them if so")
+    if dice >= least and move > most:
+        notes.append(f"source and target seem to lie {move:.1f} mm apart: look at them, register them if so")
     if m is not None: problems += _check_lesions(row, s, m)
     return problems, notes, digests
 
 # %% ../../nbs/cohorts/02_tables.ipynb #0025a194
 def _check_lesions(row, source, lesions): # a lesion map lies in the head
-    on = resample_like(canonical(lesions)[0].replace(data=canonical(lesions)[0].data > 0.5), canonical(source)[0]).data > 0.5
+    on = resample_like(canonical(lesions)[0].replace(data=canonical(lesions)[0].data > 0.5),
+        canonical(source)[0]).data > 0.5
     inside = foreground(canonical(source)[0])[on].mean() if on.any() else 0.
-    return [] if inside >= 0.5 else [(row.line, f"{inside:.0%} of the lesion map lies in the head of the source: is it on another grid, or of another subject?")]
+    return [] if inside >= 0.5 else [
+        (row.line,
+        f"{inside:.0%} of the lesion map lies in the head of the source: is it on another grid, or of another "
+        f"subject?")]
 
 # %% ../../nbs/cohorts/02_tables.ipynb #1ec34120
 def read_pairs(
@@ -228,7 +274,9 @@ def read_pairs(
     digests, out = {}, []
     for r in rows:
         wrong, notes, seen = _check_images(r, least_dice, most_apart, measure)
-        problems += wrong; digests |= seen; out.append(replace(r, notes=tuple(notes)))
+        problems += wrong
+        digests |= seen
+        out.append(replace(r, notes=tuple(notes)))
     problems += _check_splits(rows, digests)
     if problems: raise PairsError(csv_path, problems)
     for r in out:
@@ -250,31 +298,44 @@ def pair_cohort(
 )->list: # of `Pair`
     "Load a table of pairs."
     chosen = [r for r in rows if split is None or r.split == split]
-    if not chosen: raise VolumeError(f"no line belongs to the split {split}: there are {', '.join(sorted({r.split for r in rows})) or 'no lines'}")
+    if not chosen:
+        raise VolumeError(f"no line belongs to the split {split}: there are "
+            f"{', '.join(sorted({r.split for r in rows})) or 'no lines'}")
     return list(Parallel(workers)(delayed(_load)(r, spacing) for r in chosen))
 
 # %% ../../nbs/cohorts/02_tables.ipynb #4fb27ec9
 _MS = "open_ms_data/cross_sectional/MNI/patient19"
-_MS_SCAN, _MS_LESIONS = "{}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz", "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz"
+_MS_SCAN = "{}_N4_noneck_reduced_winsor_regtoFLAIR_brain_N4_regtoMNI.nii.gz"
+_MS_LESIONS = "GOLD_STANDARD_N4_noneck_reduced_winsor_regtoFLAIR_regtoMNI.nii.gz"
 _MSLESSEG = "YOLO-MSLesSeg/demo/MSLesSeg-Dataset/train"
 _REAL = {"flair": "FLAIR", "t2w": "T2", "t1ce": "T1POST"}
 
+# %% ../../nbs/cohorts/02_tables.ipynb #fd5bb4b7
 def real_pairs(
     root:str|Path|None=None, # data folder; None: MRBOOK_DATA, or ./data
     target:str="flair", # 'flair', 't2w' or 't1ce' (the MS patient only)
     spacing:float=2., # mm
 )->list: # of `Pair`: those of the patients that are there
-    "T1w and another contrast of patients with multiple sclerosis (with lesions; two of MSLesSeg for FLAIR) and of one with a stroke."
-    if target not in _REAL: raise ValueError(f"the real patients have no target {target!r}: choose one of {', '.join(_REAL)}")
+    ("T1w and another contrast of patients with multiple sclerosis (with lesions; two of MSLesSeg for FLAIR) "
+        "and of one with a stroke.")
+    if target not in _REAL:
+        raise ValueError(f"the real patients have no target {target!r}: choose one of {', '.join(_REAL)}")
     out, name = [], _REAL[target]
     if find("ms-patient19", root):
         at = data_root(root) / _MS
-        scan, target_scan, lesions = (read_volume(at / f) for f in (_MS_SCAN.format("T1"), _MS_SCAN.format(name), _MS_LESIONS))
+        scan, target_scan, lesions = (read_volume(at / f)
+            for f in (_MS_SCAN.format("T1"), _MS_SCAN.format(name), _MS_LESIONS))
         out.append(make_pair(scan, target_scan, lesions, "ms-patient19", spacing, target))
-    if target == "flair": out += [make_pair(*(read_volume(at / f"{p}_T1_{k}.nii.gz") for k in ("T1", "FLAIR", "MASK")), f"mslesseg-{p}", spacing, target)
-        for p in ("P18", "P39") for at in [data_root(root) / _MSLESSEG / p / "T1"] if (at / f"{p}_T1_MASK.nii.gz").is_file()]
+    if target == "flair": out += [make_pair(*(read_volume(at / f"{p}_T1_{k}.nii.gz") for k in ("T1", "FLAIR", "MASK")),
+        f"mslesseg-{p}", spacing, target)
+        for p in ("P18", "P39") for at in [data_root(root) / _MSLESSEG / p / "T1"]
+            if (at / f"{p}_T1_MASK.nii.gz").is_file()]
     if find("stroke-trio", root) and target != "t1ce":
         at = data_root(root) / "VolumeRenderingData/stroke"
-        out.append(make_pair(read_volume(at / "T1.nii.gz"), read_volume(at / f"{name}.nii.gz"), None, "stroke", spacing, target))
-    if not out: raise DatasetError(f"no real patient with {target} under {data_root(root)}: run `mrbook datasets fetch ms-patient19` and `mrbook datasets fetch stroke-trio`, or set MRBOOK_DATA")
+        out.append(make_pair(read_volume(at / "T1.nii.gz"), read_volume(at / f"{name}.nii.gz"), None, "stroke", spacing,
+            target))
+    if not out:
+        raise DatasetError(
+            f"no real patient with {target} under {data_root(root)}: run `mrbook datasets fetch ms-patient19` "
+            f"and `mrbook datasets fetch stroke-trio`, or set MRBOOK_DATA")
     return out

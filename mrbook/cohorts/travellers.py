@@ -10,17 +10,17 @@ __all__ = ['T1W_15', 'T1W_3', 'SKYRA', 'AVANTO', 'SCANNERS', 'HEALTHY', 'PATIENT
 # %% ../../nbs/cohorts/04_travellers.ipynb #ea92a397
 import math, re, warnings
 import numpy as np, torch
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from joblib import Parallel, delayed
 from pathlib import Path
 from scipy.ndimage import binary_dilation, gaussian_filter
-from .subjects import Cohort, Subject
 from ..scans.found import list_scans
 from ..mri.phantom import Anatomy, phantom, reference_signal, signal_map, _coarse_noise
 from ..mri.physics import Contrast, Sequence, protocol, rician, sigma_at
 from ..scans.preprocess import bias_correct
 from ..scans.rigid import Rigid, apply_rigid, register_rigid
-from ..scans.volume import Scale, Volume, VolumeError, VolumeWarning, brain_mask, canonical, read_volume, resample, resample_like, voxel_sizes
+from ..scans.volume import (Scale, Volume, VolumeError, VolumeWarning, brain_mask, canonical, read_volume,
+    resample, resample_like)
 
 # %% ../../nbs/cohorts/04_travellers.ipynb #747ac678
 @dataclass(frozen=True)
@@ -34,9 +34,11 @@ class Scanner:
     blur: float = 0.35 # sd of the point spread, in voxels
     def __str__(self): return f"{self.contrast.field:g}T"
 
+# %% ../../nbs/cohorts/04_travellers.ipynb #dd3768de
 T1W_15, T1W_3 = Contrast("t1w", 1.5), Contrast("t1w", 3.)
 SKYRA = Scanner("skyra", T1W_3, protocol(T1W_3), 0.012, bias=0.12)
-AVANTO = Scanner("avanto", T1W_15, protocol(T1W_15), sigma_at(1.5, SKYRA.noise) * math.sqrt(130 / 240), bias=0.06, blur=0.45)
+AVANTO = Scanner("avanto", T1W_15, protocol(T1W_15), sigma_at(1.5, SKYRA.noise) * math.sqrt(130 / 240), bias=0.06,
+    blur=0.45)
 SCANNERS = {str(s): s for s in (AVANTO, SKYRA)}
 
 # %% ../../nbs/cohorts/04_travellers.ipynb #182daa38
@@ -93,7 +95,8 @@ def prepare(
     "Bias correction and normalisation of one scan, on its own grid."
     strip = mask is not None if strip is None else strip
     m = brain_mask(scan) if mask is None else np.asarray(mask, bool)
-    if m.shape != scan.shape: raise VolumeError(f"the mask has shape {m.shape}, the scan {scan.shape}: resample the mask to the scan")
+    if m.shape != scan.shape:
+        raise VolumeError(f"the mask has shape {m.shape}, the scan {scan.shape}: resample the mask to the scan")
     flat, _ = bias_correct(np.clip(scan.data, 0, None), m)
     data, scale = normalise(flat, m, strip)
     return scan.replace(data=data), m, scale
@@ -133,7 +136,8 @@ def travel(
 )->Travel:
     "Send one phantom subject through both scanners and preprocess the pair."
     torch.set_num_threads(1)
-    a = phantom(seed, spacing, lesions=int(np.random.default_rng([seed, 3]).integers(4, 21)) if patient else 0, head=head)
+    a = phantom(seed, spacing, lesions=int(np.random.default_rng([seed, 3]).integers(4, 21)) if patient else 0,
+        head=head)
     (low, lie), (high, other) = session(a, AVANTO), session(a, SKYRA)
     like = lambda x, order=0: apply_rigid(Volume(x.astype(np.float32), a.affine), lie, low, order).data
     brain = like(a.brain, 1) > 0.5
@@ -141,7 +145,8 @@ def travel(
     truth = np.linalg.inv(other.matrix) @ lie.matrix
     points = np.vstack([70 * np.hstack([np.eye(3), -np.eye(3)]), np.ones(6)])
     left = float(np.linalg.norm(((move.matrix - truth) @ points)[:3], axis=0).max())
-    return Travel(f"travel-{seed}", {"1.5T": first, "3T": second}, brain, patient, like(a.labels).astype(np.uint8), like(a.lesions, 1) > 0.5, left)
+    return Travel(f"travel-{seed}", {"1.5T": first, "3T": second}, brain, patient, like(a.labels).astype(np.uint8),
+        like(a.lesions, 1) > 0.5, left)
 
 # %% ../../nbs/cohorts/04_travellers.ipynb #846ae4ae
 def fold_of(
@@ -150,6 +155,7 @@ def fold_of(
     "The fold in which a subject is tested: ten in each, both groups in each."
     return i % FOLDS
 
+# %% ../../nbs/cohorts/04_travellers.ipynb #116b758b
 def travellers(
     fold:int|None=None, # None: the whole cohort
     part:str="test", # 'test' or 'train' of that fold
@@ -163,7 +169,9 @@ def travellers(
     if fold is not None and not 0 <= fold < FOLDS: raise ValueError(f"there are folds 0 to {FOLDS - 1}, not {fold}")
     if part not in ("test", "train"): raise ValueError(f"a fold has the parts test and train, not {part!r}")
     chosen = [i for i in range(HEALTHY + PATIENTS) if fold is None or (fold_of(i) == fold) == (part == "test")]
-    if n: chosen = [i for pair in zip([i for i in chosen if i < HEALTHY] * 2, [i for i in chosen if i >= HEALTHY] * 2) for i in pair][:n]
+    if n:
+        chosen = [i for pair in zip([i for i in chosen if i < HEALTHY] * 2, [i for i in chosen if i >= HEALTHY] * 2)
+            for i in pair][:n]
     return list(Parallel(workers)(delayed(travel)(first + i, i >= HEALTHY, spacing, head) for i in chosen))
 
 # %% ../../nbs/cohorts/04_travellers.ipynb #c05d1320
@@ -176,6 +184,7 @@ def _people(files): # by the folder of a person; a flat folder: by name
     for f in files: out.setdefault(f.subject.split("/")[0], []).append(f)
     return out
 
+# %% ../../nbs/cohorts/04_travellers.ipynb #26aa9313
 def _one_of(found, mark, person): # (the file, None) or (None, what is wrong)
     if len({f.stripped for f in found}) == 2: found = [f for f in found if f.stripped]
     if len(found) == 1: return found[0].path, None
@@ -184,9 +193,11 @@ def _one_of(found, mark, person): # (the file, None) or (None, what is wrong)
     text = f"{person}: {len(found)} files marked {mark!r}{names}: "
     if not all(f.subject.startswith("sub-") for f in found):
         return None, text + "leave one there, or give a narrower mark"
-    warnings.warn(text + "the first is used; for another, remove it or give a narrower mark", VolumeWarning, stacklevel=3)
+    warnings.warn(text + "the first is used; for another, remove it or give a narrower mark", VolumeWarning,
+        stacklevel=3)
     return found[0].path, None
 
+# %% ../../nbs/cohorts/04_travellers.ipynb #d4334ffc
 def find_pairs(
     root:str|Path, # folder of subjects, a BIDS dataset, or a flat folder
     marks:tuple=("1.5T", "3T"), # what the path (below `root`) of each scanner's file contains
@@ -200,11 +211,13 @@ def find_pairs(
     for person, files in _people(list_scans(root, "t1w")).items():
         picked = [_one_of(_marked(files, k, root), k, person) for k in marks]
         problems += [wrong for _, wrong in picked if wrong]
-        brain = [m for m in masks.get(person, []) if "mask" in m.path.name.lower() and "lesion" not in m.path.name.lower()]
+        brain = [m for m in masks.get(person, []) if "mask" in m.path.name.lower()
+            and "lesion" not in m.path.name.lower()]
         brain = _marked(brain, marks[0], root) or [m for m in brain if not _marked([m], marks[1], root)]
         if all(p for p, _ in picked): out[person] = (picked[0][0], picked[1][0], brain[0].path if brain else None)
     if problems: raise VolumeError(f"{len(problems)} problem(s) in {root}:\n  " + "\n  ".join(problems))
-    if not out: raise VolumeError(f"{root} holds no subject folder with T1w scans: give one with a sub-folder per subject")
+    if not out:
+        raise VolumeError(f"{root} holds no subject folder with T1w scans: give one with a sub-folder per subject")
     return out
 
 # %% ../../nbs/cohorts/04_travellers.ipynb #a26b7a2a
@@ -221,8 +234,10 @@ def load_pair(
     a = resample(a, (spacing,) * 3)
     m = None if mask is None else resample_like(read_volume(mask), a, order=0).data > 0.5
     x, y, _ = prepare_pair(a, b, m)
-    return Travel(id or Path(first).name.split(".nii")[0], dict(zip(names, (x, y))), m if m is not None else brain_mask(x))
+    return Travel(id or Path(first).name.split(".nii")[0], dict(zip(names, (x, y))),
+        m if m is not None else brain_mask(x))
 
+# %% ../../nbs/cohorts/04_travellers.ipynb #5a45a988
 def load_travellers(
     root:str|Path, # folder of subjects, or a BIDS dataset
     marks:tuple=("1.5T", "3T"), # what the path of each scanner's file contains

@@ -23,24 +23,37 @@ from .tissues import segment_tissues
 # %% ../../nbs/evaluate/05_consistency.ipynb #6be963d6
 def _numpy(x): return x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
 
+# %% ../../nbs/evaluate/05_consistency.ipynb #c087afc6
 def _door(mask, ndim=None, /, **arrays):
-    "The arrays as float64 and the voxels that count as bool, checked: one shape, real, finite, a mask that is not empty."
+    ("The arrays as float64 and the voxels that count as bool, checked: one shape, real, finite, a mask that "
+        "is not empty.")
     out = {name: _numpy(x) for name, x in arrays.items()}
     first = next(iter(out))
-    if ndim and out[first].ndim != ndim: raise ValueError(f"expected a volume (X, Y, Z), but {first} has shape {out[first].shape}: one subject at a time, and no slices")
+    if ndim and out[first].ndim != ndim:
+        raise ValueError(
+            f"expected a volume (X, Y, Z), but {first} has shape {out[first].shape}: one subject at a time, and "
+            f"no slices")
     for name, x in out.items():
-        if x.dtype.kind not in "fiub": raise ValueError(f"{name} must hold real numbers, not {x.dtype}: take the magnitude of complex images first")
-        if x.shape != out[first].shape: raise ValueError(f"{first} and {name} differ in shape: {out[first].shape} and {x.shape}. Resample or crop one of them first")
-        if not np.isfinite(x).all(): raise ValueError(f"{name} holds NaN or infinite values: repair them first, also outside the mask")
+        if x.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{name} must hold real numbers, not {x.dtype}: take the magnitude of complex images first")
+        if x.shape != out[first].shape:
+            raise ValueError(
+                f"{first} and {name} differ in shape: {out[first].shape} and {x.shape}. Resample or crop one of "
+                f"them first")
+        if not np.isfinite(x).all():
+            raise ValueError(f"{name} holds NaN or infinite values: repair them first, also outside the mask")
     m = np.ones(out[first].shape, bool) if mask is None else _numpy(mask) > 0
-    if m.shape != out[first].shape: raise ValueError(f"the mask has shape {m.shape}, {first} {out[first].shape}: resample the mask to the volume")
+    if m.shape != out[first].shape:
+        raise ValueError(f"the mask has shape {m.shape}, {first} {out[first].shape}: resample the mask to the volume")
     if not m.any(): raise ValueError("empty mask: there is no voxel to measure")
     return *(x.astype(np.float64) for x in out.values()), m
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #c5a0194e
 def _neighbours(x, axis):
     "Both ends of every difference across `axis`, slices first."
-    if not -3 <= axis < 3: raise ValueError(f"axis {axis} of a volume: choose 0, 1 or 2, the one along which slices were stacked")
+    if not -3 <= axis < 3:
+        raise ValueError(f"axis {axis} of a volume: choose 0, 1 or 2, the one along which slices were stacked")
     x = np.moveaxis(x, axis, 0)
     return x[1:], x[:-1]
 
@@ -69,11 +82,13 @@ def stripe_ratio(
     "Stripe energy of a prediction over that of the truth."
     p, t, m = _door(mask, 3, pred=pred, target=target)
     truth = [stripe_energy(t, axis=k, mask=m) for k in range(3)] if relative else [stripe_energy(t, axis=axis, mask=m)]
-    if min(truth) == 0: raise ValueError("the truth does not change from slice to slice: a ratio to it is undefined, use stripe_energy")
+    if min(truth) == 0:
+        raise ValueError("the truth does not change from slice to slice: a ratio to it is undefined, use stripe_energy")
     if not relative: return stripe_energy(p, axis=axis, mask=m) / truth[0]
     ratio = np.array([stripe_energy(p, axis=k, mask=m) / e for k, e in enumerate(truth)])
     others = np.delete(ratio, axis % 3)
-    if min(others) == 0: raise ValueError("the prediction is constant within its slices: relative=True has nothing to compare with")
+    if min(others) == 0:
+        raise ValueError("the prediction is constant within its slices: relative=True has nothing to compare with")
     return float(ratio[axis] / np.sqrt(others.prod()))
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #5d1c0a41
@@ -84,13 +99,17 @@ def slice_to_slice(
     mask:ArrayLike|Tensor|None=None, # voxels that count, same shape
 )->float: # about 1 for isotropic voxels; above: stripes, or thick slices; below: smoothed across slices
     "Mean absolute difference between neighbouring slices over that between neighbours within them, without a truth."
-    v, m = _door(mask, 3, volume=volume); change = []
+    v, m = _door(mask, 3, volume=volume)
+    change = []
     _neighbours(v, axis)
     for k in range(3):
-        (b, a), (mb, ma) = _neighbours(v, k), _neighbours(m, k); both = ma & mb
-        if not both.any(): raise ValueError(f"no two neighbours along axis {k} lie in the mask: give a volume of several slices")
+        (b, a), (mb, ma) = _neighbours(v, k), _neighbours(m, k)
+        both = ma & mb
+        if not both.any():
+            raise ValueError(f"no two neighbours along axis {k} lie in the mask: give a volume of several slices")
         change.append(np.abs(b - a)[both].mean())
-    if min(np.delete(change, axis % 3)) == 0: raise ValueError("the volume is constant within its slices: there is nothing to compare with")
+    if min(np.delete(change, axis % 3)) == 0:
+        raise ValueError("the volume is constant within its slices: there is nothing to compare with")
     return float(change[axis] / np.sqrt(np.delete(change, axis % 3).prod()))
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #5afaddef
@@ -124,10 +143,13 @@ def stripe_offset(
     if drift: d = slice_offsets(p, t, axis=axis, mask=m, least=least)
     else:
         (b, a), (mb, ma) = _neighbours(p - t, axis), _neighbours(m, axis)
-        both = ma & mb; n = both.sum((1, 2))
+        both = ma & mb
+        n = both.sum((1, 2))
         d = np.where(n >= least, ((b - a) * both).sum((1, 2)) / np.maximum(n, 1), np.nan)
     d = d[np.isfinite(d)]
-    if len(d) < 2: raise ValueError(f"fewer than two slices have {least} voxels in the mask: lower least, or take another mask or axis")
+    if len(d) < 2:
+        raise ValueError(
+            f"fewer than two slices have {least} voxels in the mask: lower least, or take another mask or axis")
     return float(d.std(ddof=1) if drift else np.sqrt(np.square(d).mean() / 2))
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #0aed0e01
@@ -155,10 +177,13 @@ def tissue_comparison(
     contrast:Literal["t1w", "t2w"]="t1w", # of both images
     bias:bool=True, # let the segmentation estimate a bias field
     percentile:float=100., # of the surface distances; 95: robust
-)->dict[str, dict[str, float]]: # 'volume' (mm³, >= 0), 'signed' (mm³), 'dice' (0..1), 'hausdorff' (mm), each of 'csf', 'gm', 'wm'
+)->dict[str, dict[str, float]]: # 'volume' (mm³, >= 0), 'signed' (mm³), 'dice' (0..1), 'hausdorff' (mm), each of 'csf',
+    # 'gm', 'wm'
     "Segment a prediction and compare its tissues with those of the target scan (paper 004, tables 2 and 3)."
-    if target_image is None and target_labels is None: raise ValueError("there is no truth: give target_image, or target_labels of its segmentation")
-    pred, truth, m = _door(mask, 3, pred_image=pred_image, target=target_image if target_labels is None else target_labels)
+    if target_image is None and target_labels is None:
+        raise ValueError("there is no truth: give target_image, or target_labels of its segmentation")
+    pred, truth, m = _door(mask, 3, pred_image=pred_image,
+        target=target_image if target_labels is None else target_labels)
     box = ndimage.find_objects(m.astype(np.uint8))[0]
     pred, truth, m = pred[box], truth[box], m[box]
     t = segment_tissues(truth, m, contrast, bias).labels if target_labels is None else np.where(m, truth, 0)
@@ -166,7 +191,8 @@ def tissue_comparison(
     signed = volume_differences(p, t, spacing=spacing)
     return {"volume": {k: abs(v) for k, v in signed.items()}, "signed": signed,
             "dice": {name: dice(p, t, label=k) for name, k in TISSUES.items()},
-            "hausdorff": {name: hausdorff(p, t, label=k, spacing=spacing, percentile=percentile) for name, k in TISSUES.items()}}
+            "hausdorff": {name: hausdorff(p, t, label=k, spacing=spacing, percentile=percentile) for name,
+                k in TISSUES.items()}}
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #bbc82835
 def _lesion_door(lesions, labels, least=20, **images):
@@ -175,9 +201,13 @@ def _lesion_door(lesions, labels, least=20, **images):
     les = les > 0
     if not les.any(): raise ValueError("there is no lesion: leave healthy subjects out")
     inner = ndimage.binary_erosion((lab == 3) | les) & ~ndimage.binary_dilation(les)
-    if inner.sum() < least: raise ValueError(f"only {inner.sum()} voxels of normal white matter (label 3, one voxel from other tissues): the labels must be 1 CSF, 2 GM, 3 WM")
+    if inner.sum() < least:
+        raise ValueError(
+            f"only {inner.sum()} voxels of normal white matter (label 3, one voxel from other tissues): the "
+            f"labels must be 1 CSF, 2 GM, 3 WM")
     return *out, les, lab, inner
 
+# %% ../../nbs/evaluate/05_consistency.ipynb #5fae4704
 def normal_white_matter(
     lesions:ArrayLike|Tensor, # bool, (X, Y, Z)
     labels:ArrayLike|Tensor, # 3 is WM, same shape
@@ -198,16 +228,22 @@ def lesion_contrast(
     "Mean of the lesions less that of the normal white matter around them, in units of the tissue contrast."
     v, les, lab, inner = _lesion_door(lesions, labels, image=image)
     ring = inner & (ndimage.distance_transform_edt(~les, sampling=np.broadcast_to(spacing, 3)) <= shell)
-    if not ring.any(): raise ValueError(f"no normal white matter within {shell:g} mm of a lesion: enlarge shell, or check spacing (mm)")
+    if not ring.any():
+        raise ValueError(
+            f"no normal white matter within {shell:g} mm of a lesion: enlarge shell, or check spacing (mm)")
     units = {"contrast": lambda: abs(v[inner].mean() - v[(lab == 2) & ~les].mean()), "sd": lambda: v[inner].std()}
     if per not in units: raise ValueError(f"unknown unit {per!r}: choose one of {', '.join(units)}")
     unit = units[per]()
-    if not unit > 0: raise ValueError("the image has no contrast between white and grey matter (or no noise in it): the lesions' contrast is undefined")
+    if not unit > 0:
+        raise ValueError(
+            "the image has no contrast between white and grey matter (or no noise in it): the lesions' contrast "
+            "is undefined")
     return float((v[les].mean() - v[ring].mean()) / unit)
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #d3702709
 def _found(v, inner, k): return v < v[inner].mean() - k * v[inner].std()
 
+# %% ../../nbs/evaluate/05_consistency.ipynb #f0a4b26a
 def lesions_kept(
     source_image:ArrayLike|Tensor, # scan that was translated, (X, Y, Z)
     pred_image:ArrayLike|Tensor, # its translation, same shape
@@ -250,7 +286,8 @@ def _quantile(level, draws):
 def _errors(truth, mean, sd, mask):
     "Absolute error and predicted sd of the voxels that count."
     t, m, s, inside = _door(mask, truth=truth, mean=mean, sd=sd)
-    if (s[inside] < 0).any(): raise ValueError("sd holds negative values: pass a standard deviation (not a difference, not a logarithm)")
+    if (s[inside] < 0).any():
+        raise ValueError("sd holds negative values: pass a standard deviation (not a difference, not a logarithm)")
     return np.abs(t - m)[inside], s[inside]
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #fab9cfa6
@@ -276,11 +313,15 @@ def sample_coverage(
     levels:tuple[float, ...]=(0.5,), # promised shares, at most (n - 1) / (n + 1)
 )->dict[float, float]: # level -> share of voxels whose truth lies inside
     "How often the truth falls between two quantiles of the samples, without a normal assumption."
-    x = _numpy(samples); n = len(x)
+    x = _numpy(samples)
+    n = len(x)
     if n < 2: raise ValueError(f"an interval needs at least two samples, not {n}")
     *draws, t, m = _door(mask, **{f"sample {i}": v for i, v in enumerate(x)}, truth=truth)
     bad = [p for p in levels if not 0 < p <= (n - 1) / (n + 1) + 1e-12]
-    if bad: raise ValueError(f"{n} samples cannot promise {bad[0]:g}: at most {(n - 1) / (n + 1):.3f}. Draw {math.ceil((1 + bad[0]) / (1 - bad[0]) - 1e-9)} of them, or use coverage" if bad[0] < 1 else f"a level is a share between 0 and 1, not {bad[0]}")
+    if bad:
+        raise ValueError(f"{n} samples cannot promise {bad[0]:g}: at most {(n - 1) / (n + 1):.3f}. Draw "
+            f"{math.ceil((1 + bad[0]) / (1 - bad[0]) - 1e-9)} of them, or use coverage" if bad[0] < 1
+            else f"a level is a share between 0 and 1, not {bad[0]}")
     inside, out, t = np.sort(np.stack([d[m] for d in draws]), 0), {}, t[m]
     for p in levels:
         low, high = np.quantile(inside, ((1 - p) / 2, (1 + p) / 2), axis=0, method="weibull")
@@ -295,6 +336,7 @@ def calibration_error(
     if not covered: raise ValueError("no level to average over: pass the dict that coverage returns")
     return float(np.mean([abs(share - level) for level, share in covered.items()]))
 
+# %% ../../nbs/evaluate/05_consistency.ipynb #aa05c0ea
 def scale_for(
     truth:ArrayLike|Tensor, # target scan, (X, Y, Z), or several subjects stacked
     mean:ArrayLike|Tensor, # prediction, same shape
@@ -308,7 +350,10 @@ def scale_for(
     e, s = _errors(truth, mean, sd, mask)
     with np.errstate(divide="ignore", invalid="ignore"): ratio = np.where(e == 0, 0, e / s)
     factor = np.quantile(ratio, level, method="inverted_cdf") / _quantile(level, draws)
-    if not np.isfinite(factor): raise ValueError(f"sd is 0 in {(s == 0).mean():.0%} of the voxels, where no factor helps: leave them out of the mask, or lower the level")
+    if not np.isfinite(factor):
+        raise ValueError(
+            f"sd is 0 in {(s == 0).mean():.0%} of the voxels, where no factor helps: leave them out of the mask, "
+            f"or lower the level")
     return float(factor)
 
 # %% ../../nbs/evaluate/05_consistency.ipynb #bf1315ae
@@ -321,9 +366,12 @@ def calibration_figure(
     if not covered: raise ValueError("no curve to draw: pass {name: the dict that coverage returns}")
     fig, ax = plt.subplots(figsize=size, dpi=dpi, layout="constrained")
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as promised")
-    for name, shares in covered.items(): ax.plot(*zip(*sorted(shares.items())), marker="o", markersize=4, linewidth=1.5, label=name)
+    for name, shares in covered.items():
+        ax.plot(*zip(*sorted(shares.items())), marker="o", markersize=4, linewidth=1.5, label=name)
     ax.set(xlabel="promised share", ylabel="share of voxels inside", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    ax.spines[["top", "right"]].set_visible(False); ax.grid(alpha=0.25); ax.legend(fontsize=8, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25)
+    ax.legend(fontsize=8, frameon=False)
     plt.close(fig)
     return fig
 
@@ -335,6 +383,7 @@ class ErrorBins(NamedTuple):
     n: np.ndarray # (bins,) voxels
     spearman: float # rank correlation of |error| and sd; NaN if the sd is constant
 
+# %% ../../nbs/evaluate/05_consistency.ipynb #b903d05e
 def error_by_uncertainty(
     truth:ArrayLike|Tensor, # target scan, (X, Y, Z)
     mean:ArrayLike|Tensor, # prediction, same shape
@@ -371,6 +420,7 @@ def histogram_figure(
     shown = counts[-1:] if truth is not None else counts
     top = max(c[1:-1].max(initial=0) for c in shown) or max(c.max() for c in shown)
     ax.set(xlabel="intensity", ylabel="voxels", xlim=(0, 1), ylim=(0, 1.3 * top))
-    ax.spines[["top", "right"]].set_visible(False); ax.legend(fontsize=8, frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(fontsize=8, frameon=False)
     plt.close(fig)
     return fig

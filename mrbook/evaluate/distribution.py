@@ -70,8 +70,12 @@ def encode(
     "Features of a set of images."
     images = torch.as_tensor(images)
     if images.ndim == 2: return images.double().cpu().numpy()
-    if images.ndim != 4 or images.shape[1] != 1: raise ValueError(f"expected images (n, 1, h, w) or features (n, d), got {tuple(images.shape)}")
-    if images.min() < -1e-3 or images.max() > 1 + 1e-3: raise ValueError(f"images must lie in [0, 1], these span {images.min():.3g} to {images.max():.3g}: networks use [-1, 1] inside, convert before you measure")
+    if images.ndim != 4 or images.shape[1] != 1:
+        raise ValueError(f"expected images (n, 1, h, w) or features (n, d), got {tuple(images.shape)}")
+    if images.min() < -1e-3 or images.max() > 1 + 1e-3:
+        raise ValueError(
+            f"images must lie in [0, 1], these span {images.min():.3g} to {images.max():.3g}: networks use [-1, "
+            f"1] inside, convert before you measure")
     encoder = encoder or default_encoder()
     return torch.cat([encoder(x.float()) for x in images.split(batch)]).double().cpu().numpy()
 
@@ -85,7 +89,10 @@ def fid(
     x, y = encode(real, encoder), encode(fake, encoder)
     n, d = (len(x), len(y)), x.shape[1]
     if min(n) < 2: raise ValueError(f"FID needs at least 2 images in each set, got {n[0]} and {n[1]}")
-    if min(n) < 2 * d: warnings.warn(f"FID from n = {n[0]} and {n[1]} images with d = {d} features: the covariance is poorly known and the value biased upwards; report n, compare only equal n, or use kid", stacklevel=2)
+    if min(n) < 2 * d:
+        warnings.warn(
+            f"FID from n = {n[0]} and {n[1]} images with d = {d} features: the covariance is poorly known and "
+            f"the value biased upwards; report n, compare only equal n, or use kid", stacklevel=2)
     return SetDistance("FID", frechet_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T)), 0., n, d)
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #fd8e9a5b
@@ -112,7 +119,9 @@ def kid(
     x, y = encode(real, encoder), encode(fake, encoder)
     n = len(x), len(y)
     size = subset_size or max(2, min(1000, min(n) // 2))
-    if not 2 <= size <= min(n): raise ValueError(f"subset_size {size} does not fit sets of {n[0]} and {n[1]} images: it must lie between 2 and {min(n)}")
+    if not 2 <= size <= min(n):
+        raise ValueError(
+            f"subset_size {size} does not fit sets of {n[0]} and {n[1]} images: it must lie between 2 and {min(n)}")
     rng = np.random.default_rng(seed)
     draw = lambda z: z[rng.choice(len(z), size, replace=False)]
     values = [mmd2(draw(x), draw(y)) for _ in range(1 if size == max(n) else subsets)]
@@ -120,7 +129,8 @@ def kid(
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #e02a06dc
 CONTRASTS = ("t1w@3T", "t2w@3T", "pd@3T", "flair@3T", "t2s@3T")
-TASKS = dict(contrast=len(CONTRASTS), head=1, height=1, tissue=3, kind=1 + len(DISTORTIONS), severity=1) # outputs per task
+# outputs per task
+TASKS = dict(contrast=len(CONTRASTS), head=1, height=1, tissue=3, kind=1 + len(DISTORTIONS), severity=1)
 
 class Stage(nn.Module):
     "Halve the size, then one residual convolution."
@@ -144,7 +154,8 @@ class FeatureNet(nn.Module):
         self.config = dict(widths=list(widths), dim=dim)
         self.stages = nn.ModuleList(Stage(i, o, 5 if i == 1 else 3) for i, o in zip((1,) + widths, widths))
         self.embed, self.heads = nn.Linear(widths[-1], dim), nn.Linear(dim, sum(TASKS.values()))
-        self.register_buffer("mean", torch.zeros(dim)); self.register_buffer("sd", torch.ones(dim))
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("sd", torch.ones(dim))
     def layers(self, x): # (n, 1, h, w) -> list of (n, c, h / 2**i, w / 2**i)
         out = []
         for stage in self.stages: out.append(x := stage(x))
@@ -168,8 +179,10 @@ def lessons(
         tissue = np.stack([(axial(anatomy.labels, z) == i).mean((1, 2)) for i in (1, 2, 3)], 1) / 0.1
         for i, name in enumerate(CONTRASTS):
             rows["image"].append(axial(phantom_image(anatomy, Contrast.parse(name), noise=0.01, seed=seed), z)[:, None])
-            rows["contrast"].append(np.full(len(z), i)); rows["head"].append(np.full((len(z), 1), seed % 2, np.float32))
-            rows["height"].append(np.float32(z[:, None] / depth)); rows["tissue"].append(np.float32(tissue))
+            rows["contrast"].append(np.full(len(z), i))
+            rows["head"].append(np.full((len(z), 1), seed % 2, np.float32))
+            rows["height"].append(np.float32(z[:, None] / depth))
+            rows["tissue"].append(np.float32(tissue))
     return {k: torch.as_tensor(np.concatenate(v)) for k, v in rows.items()}
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #d54433bc
@@ -181,8 +194,10 @@ def spoil(
     kind = rng.integers(0, 1 + len(DISTORTIONS), len(images)) * (rng.random(len(images)) < 0.8)
     severity = rng.uniform(0.1, 1, len(images)) * (kind > 0)
     out = [np.roll(x, rng.integers(-4, 5, 2), (0, 1)) for x in images[:, 0].numpy()]
-    out = [distort(x, DISTORTIONS[k - 1], s, int(rng.integers(2**31))) if k else x for x, k, s in zip(out, kind, severity)]
-    return torch.as_tensor(np.stack(out))[:, None], torch.as_tensor(kind), torch.as_tensor(np.float32(severity))[:, None]
+    out = [distort(x, DISTORTIONS[k - 1], s, int(rng.integers(2**31))) if k else x for x, k,
+        s in zip(out, kind, severity)]
+    return torch.as_tensor(np.stack(out))[:, None], torch.as_tensor(kind), torch.as_tensor(np.float32(severity))[:,
+        None]
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #72131a2c
 def task_loss(
@@ -216,10 +231,12 @@ def train_features(
         return images, truth
     def loss(net, batch, generator):
         embedding = net.embedding(batch[0])
-        with torch.autocast(embedding.device.type, enabled=False): return task_loss(net.tasks(embedding.float()), batch[1])
+        with torch.autocast(embedding.device.type, enabled=False):
+            return task_loss(net.tasks(embedding.float()), batch[1])
     recipe = dict(lr=2e-3, warmup=steps // 10, weight_decay=.01, clip=0., ema=0., precision="bf16" if mixed else "no")
     with tempfile.TemporaryDirectory() as folder:
-        run = train(net, loss, spoilt, folder, steps=steps, seed=seed, device=device, log_every=1, progress=False, **recipe)
+        run = train(net, loss, spoilt, folder, steps=steps, seed=seed, device=device, log_every=1, progress=False,
+            **recipe)
     net, losses = run.model.cpu().requires_grad_(False), [l["loss"] for l in run.history]
     clean = torch.cat([net.embedding(x) for x in data["image"].split(64)])
     net.mean, net.sd = clean.mean(0), clean.std(0)
@@ -237,8 +254,10 @@ def skills(
     said, of_spoilt = (net.tasks(net.embedding(x)) for x in (held["image"], spoilt))
     right = lambda guess, truth: float((guess == truth).float().mean())
     r = lambda a, b: float(np.corrcoef(a.flatten(), b.flatten())[0, 1])
-    return dict(contrast=right(said["contrast"].argmax(1), held["contrast"]), head=right((said["head"] > 0).float(), held["head"]), height=r(said["height"], held["height"]),
-        tissue=r(said["tissue"], held["tissue"]), kind=right(of_spoilt["kind"].argmax(1), kind), severity=r(of_spoilt["severity"], severity))
+    return dict(contrast=right(said["contrast"].argmax(1), held["contrast"]),
+        head=right((said["head"] > 0).float(), held["head"]), height=r(said["height"], held["height"]),
+        tissue=r(said["tissue"], held["tissue"]), kind=right(of_spoilt["kind"].argmax(1), kind),
+        severity=r(of_spoilt["severity"], severity))
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #219f27ac
 @builds("features")
@@ -248,6 +267,7 @@ def build_encoder(
     "An encoder of this shape, for `mrbook.learn.weights`."
     return FeatureNet(tuple(config["widths"]), config["dim"])
 
+# %% ../../nbs/evaluate/04_distribution.ipynb #4503ae81
 def ship_features(
     folder:str|Path|None=None, # of weights; None: the package's
     **kwargs, # of `train_features`
@@ -257,12 +277,16 @@ def ship_features(
     start = time.perf_counter()
     net, losses = train_features(**kwargs)
     can = {k: round(v, 3) for k, v in skills(net).items()}
-    row = dict(kind="features", what=f"encoder of 3 T brain slices, 64 features; held-out skills {can}", preset="default", command="from mrbook.evaluate.distribution import ship_features; ship_features()",
-        seed=kwargs.get("seed", 0), data="phantoms 0 to 15 at 3 T, 2 mm, five contrasts, odd seeds with a head", device=kwargs.get("device", "cpu"),
-        minutes=round((time.perf_counter() - start) / 60, 2), metric=dict(name="accuracy of five contrasts, held-out subjects", value=can["contrast"]))
+    row = dict(kind="features", what=f"encoder of 3 T brain slices, 64 features; held-out skills {can}",
+        preset="default", command="from mrbook.evaluate.distribution import ship_features; ship_features()",
+        seed=kwargs.get("seed", 0), data="phantoms 0 to 15 at 3 T, 2 mm, five contrasts, odd seeds with a head",
+        device=kwargs.get("device", "cpu"),
+        minutes=round((time.perf_counter() - start) / 60, 2),
+        metric=dict(name="accuracy of five contrasts, held-out subjects", value=can["contrast"]))
     save_pretrained("features/phantom3t", net, net.config, row, folder=folder)
     return net
 
+# %% ../../nbs/evaluate/04_distribution.ipynb #c4ba6c5c
 @lru_cache(1)
 def default_encoder()->FeatureNet: # shared: do not train or move it
     "The shipped encoder 'features/phantom3t', read once per process."
@@ -282,10 +306,12 @@ def perceptual_distance(
 )->np.ndarray: # (n,) float64, 0 for equal images, at most 4, lower is better
     "P-dist: LPIPS's formula over the layers of our own encoder (after Zhang et al. 2018, eq. 1); not LPIPS."
     pred, target = (torch.as_tensor(x).float() / data_range for x in (pred, target))
-    if pred.shape != target.shape or pred.ndim != 4 or pred.shape[1] != 1: raise ValueError(f"expected two sets of pairs (n, 1, h, w), got {tuple(pred.shape)} and {tuple(target.shape)}")
+    if pred.shape != target.shape or pred.ndim != 4 or pred.shape[1] != 1:
+        raise ValueError(f"expected two sets of pairs (n, 1, h, w), got {tuple(pred.shape)} and {tuple(target.shape)}")
     net, out = net or default_encoder(), []
     weights = torch.ones_like(pred) if mask is None else torch.as_tensor(mask).float().expand(pred.shape)
-    if (weights.sum((1, 2, 3)) == 0).any(): raise ValueError("a mask is empty: drop this slice or pass a mask that covers the brain")
+    if (weights.sum((1, 2, 3)) == 0).any():
+        raise ValueError("a mask is empty: drop this slice or pass a mask that covers the brain")
     for a, b, m in zip(*(x.split(batch) for x in (pred, target, weights))):
         layers = []
         for x, y in zip(net.layers(a), net.layers(b)):
@@ -296,8 +322,10 @@ def perceptual_distance(
     return torch.cat(out).double().numpy()
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #0a7bc875
-BACKBONES = dict(alex="alexnet-owt-7be5be79.pth", vgg="vgg16-397923af.pth", squeeze="squeezenet1_1-b8a52dc0.pth") # torchvision's file names
+# torchvision's file names
+BACKBONES = dict(alex="alexnet-owt-7be5be79.pth", vgg="vgg16-397923af.pth", squeeze="squeezenet1_1-b8a52dc0.pth")
 
+# %% ../../nbs/evaluate/04_distribution.ipynb #e6af9887
 def lpips_distance(
     pred:Tensor, # (n, 1, h, w) in [0, 1]
     target:Tensor, # same shape
@@ -305,11 +333,20 @@ def lpips_distance(
 )->np.ndarray: # (n,) float64, lower is better
     "LPIPS (Zhang et al. 2018) by the `lpips` package, only with weights that are on this machine already."
     if net not in BACKBONES: raise ValueError(f"unknown backbone {net!r}: choose from {', '.join(BACKBONES)}")
-    if importlib.util.find_spec("lpips") is None: raise ImportError("LPIPS needs the package lpips and a torchvision that fits your torch: pip install lpips; or use perceptual_distance, which needs neither")
+    if importlib.util.find_spec("lpips") is None:
+        raise ImportError(
+            "LPIPS needs the package lpips and a torchvision that fits your torch: pip install lpips; or use "
+            "perceptual_distance, which needs neither")
     weights = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONES[net]
-    if not weights.is_file(): raise FileNotFoundError(f"LPIPS with {net} needs torchvision's ImageNet weights at {weights}: put the file {weights.name} there (download.pytorch.org/models/{weights.name}); nothing is downloaded from here. Or use perceptual_distance")
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"LPIPS with {net} needs torchvision's ImageNet weights at {weights}: put the file {weights.name} "
+            f"there (download.pytorch.org/models/{weights.name}); nothing is downloaded from here. Or use "
+            f"perceptual_distance")
     import lpips
-    with torch.no_grad(): return lpips.LPIPS(net=net, verbose=False)(pred.float().expand(-1, 3, -1, -1) * 2 - 1, target.float().expand(-1, 3, -1, -1) * 2 - 1).flatten().double().numpy()
+    with torch.no_grad():
+        return lpips.LPIPS(net=net, verbose=False)(pred.float().expand(-1, 3, -1, -1) * 2 - 1,
+            target.float().expand(-1, 3, -1, -1) * 2 - 1).flatten().double().numpy()
 
 # %% ../../nbs/evaluate/04_distribution.ipynb #e5b27c36
 def thumbnails(
@@ -325,6 +362,7 @@ class Neighbours:
     distance:np.ndarray # (n, k), Euclidean in the encoder's space
     index:np.ndarray # (n, k), rows of the training set
 
+# %% ../../nbs/evaluate/04_distribution.ipynb #190b2cf1
 def nearest_neighbours(
     samples:Tensor|np.ndarray, # (n, 1, h, w) in [0, 1], or features (n, d)
     train:Tensor|np.ndarray, # (m, 1, h, w) or (m, d)

@@ -21,13 +21,18 @@ def _tensor(x, name, device=None):
     "`x` as a finite float tensor (N, C, ...)."
     if not isinstance(x, Tensor):
         x = np.asarray(x)
-        if x.dtype.kind not in "fiub": raise ValueError(f"{name} must hold real numbers, not {x.dtype}: take the magnitude of complex images first")
+        if x.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{name} must hold real numbers, not {x.dtype}: take the magnitude of complex images first")
         x = torch.from_numpy(np.require(x, np.float64 if x.dtype == np.float64 else np.float32, ["C", "W"]))
     if x.is_complex(): raise ValueError(f"{name} is complex: take its magnitude first")
     if x.ndim not in (2, 3, 4, 5) or x.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected one image (H, W) or (X, Y, Z), or a batch (N, C, H, W) or (N, C, X, Y, Z)")
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}: expected one image (H, W) or (X, Y, Z), or a batch (N, C, H, W) "
+            f"or (N, C, X, Y, Z)")
     x = (x if x.dtype in (torch.float32, torch.float64) else x.float()).to(device or x.device)
-    if not x.isfinite().all(): raise ValueError(f"{name} holds NaN or infinite values: repair them first, also outside the mask")
+    if not x.isfinite().all():
+        raise ValueError(f"{name} holds NaN or infinite values: repair them first, also outside the mask")
     return x[None, None] if x.ndim < 4 else x
 
 # %% ../../nbs/evaluate/00_metrics.ipynb #b7d75542
@@ -36,7 +41,9 @@ def _mask(mask, like):
     if mask is None: return None
     mask = torch.as_tensor(mask if isinstance(mask, Tensor) else np.ascontiguousarray(mask), device=like.device)
     try: mask = (mask > 0).expand(like.shape)
-    except RuntimeError: raise ValueError(f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(like.shape)}") from None
+    except RuntimeError:
+        raise ValueError(
+            f"mask of shape {tuple(mask.shape)} does not fit images of shape {tuple(like.shape)}") from None
     if not mask.flatten(1).any(1).all(): raise ValueError("empty mask: at least one image has no voxel to measure")
     return mask
 
@@ -45,13 +52,19 @@ def _pair(pred, target, mask, data_range=None):
     "Tensors (N, C, ...) of both images, the mask or None, and the function that gives the answer its form."
     is_torch, single = isinstance(pred, Tensor) or isinstance(target, Tensor), np.ndim(pred) < 4
     if tuple(np.shape(pred)) != tuple(np.shape(target)):
-        raise ValueError(f"pred and target differ in shape: {tuple(np.shape(pred))} and {tuple(np.shape(target))}. Resample or crop one of them first")
+        raise ValueError(
+            f"pred and target differ in shape: {tuple(np.shape(pred))} and {tuple(np.shape(target))}. Resample "
+            f"or crop one of them first")
     device = next((x.device for x in (pred, target) if isinstance(x, Tensor)), None)
     pred, target = _tensor(pred, "pred", device), _tensor(target, "target", device)
     if data_range is not None:
-        if not (math.isfinite(data_range) and data_range > 0): raise ValueError(f"data_range must be a positive number, the width of the intensity scale: {data_range}")
+        if not (math.isfinite(data_range) and data_range > 0):
+            raise ValueError(f"data_range must be a positive number, the width of the intensity scale: {data_range}")
         span = float(target.detach().max() - target.detach().min())
-        if span > 1.5 * data_range: warnings.warn(f"target spans {span:.3g}, but data_range={data_range:g}: pass the range of the intensity scale, or scale the images")
+        if span > 1.5 * data_range:
+            warnings.warn(
+                f"target spans {span:.3g}, but data_range={data_range:g}: pass the range of the intensity scale, "
+                f"or scale the images", stacklevel=2)
     finish = lambda v: v.item() if single else v if is_torch else v.numpy()
     return pred, target, _mask(mask, target), finish
 
@@ -114,7 +127,8 @@ def nrmse(
     keep = lambda fill: target if mask is None else target.masked_fill(~mask, fill)
     norms = {"euclidean": lambda: _mean(target.square(), mask).sqrt(), "mean": lambda: _mean(target, mask),
              "min-max": lambda: keep(-inf).flatten(1).amax(1) - keep(inf).flatten(1).amin(1)}
-    if normalisation not in norms: raise ValueError(f"unknown normalisation {normalisation!r}: choose one of {', '.join(norms)}")
+    if normalisation not in norms:
+        raise ValueError(f"unknown normalisation {normalisation!r}: choose one of {', '.join(norms)}")
     norm = norms[normalisation]()
     if (norm == 0).any(): raise ValueError(f"the {normalisation} norm of the target is zero: NRMSE is undefined")
     return finish(_mean((pred - target).square(), mask).sqrt() / norm)
@@ -122,7 +136,8 @@ def nrmse(
 # %% ../../nbs/evaluate/00_metrics.ipynb #c504d590
 def _window(window, size=None, sigma=1.5):
     "1-D weights of the SSIM window, and whether its variances are unbiased."
-    if window not in ("gaussian", "uniform"): raise ValueError(f"unknown window {window!r}: choose gaussian (Wang et al.) or uniform (scikit-image, fastMRI)")
+    if window not in ("gaussian", "uniform"):
+        raise ValueError(f"unknown window {window!r}: choose gaussian (Wang et al.) or uniform (scikit-image, fastMRI)")
     size = size or (11 if window == "gaussian" else 7)
     if size % 2 == 0: raise ValueError(f"the window size must be odd: {size}")
     r = torch.arange(size, dtype=torch.float64) - size // 2
@@ -144,7 +159,10 @@ def _blur(x, w):
 def _ssim_parts(pred, target, w, unbiased, data_range):
     "Local maps of SSIM and of its contrast-structure factor, each (N, C, ...), smaller by len(w)-1 per axis."
     small = min(target.shape[2:])
-    if small < len(w): raise ValueError(f"an image axis of {small} is shorter than the SSIM window of {len(w)}: use a larger image or a smaller size. A stack of slices must be (N, 1, H, W)")
+    if small < len(w):
+        raise ValueError(
+            f"an image axis of {small} is shorter than the SSIM window of {len(w)}: use a larger image or a "
+            f"smaller size. A stack of slices must be (N, 1, H, W)")
     a, b, aa, bb, ab = _blur(torch.cat([pred, target, pred**2, target**2, pred * target]), w).chunk(5)
     n = len(w)**(target.ndim - 2)
     norm = n / (n - 1) if unbiased else 1.
@@ -157,7 +175,8 @@ def _crop(mask, half):
     "The mask where whole windows fit; an error if nothing is left."
     if mask is None: return None
     mask = mask[(slice(None), slice(None)) + tuple(slice(half, n - half) for n in mask.shape[2:])]
-    if not (mask.flatten(1).sum(1) > 0).all(): raise ValueError("empty mask: no masked voxel lies far enough from the image's edge for a whole SSIM window")
+    if not (mask.flatten(1).sum(1) > 0).all():
+        raise ValueError("empty mask: no masked voxel lies far enough from the image's edge for a whole SSIM window")
     return mask
 
 # %% ../../nbs/evaluate/00_metrics.ipynb #3a7b10d7
@@ -175,7 +194,8 @@ def ssim(
     pred, target, mask, finish = _pair(pred, target, mask, data_range)
     w, unbiased = _window(window, size, sigma)
     mask = _crop(mask, len(w) // 2)
-    n = max(1, 2**15 // target[0].numel()) if target.device.type == "cpu" else len(target) # images per piece: what the cache holds
+    # images per piece: what the cache holds
+    n = max(1, 2**15 // target[0].numel()) if target.device.type == "cpu" else len(target)
     pieces = zip(pred.split(n), target.split(n), [None] * len(target) if mask is None else mask.split(n))
     return finish(torch.cat([_mean(_ssim_parts(p, t, w, unbiased, data_range)[0], m) for p, t, m in pieces]))
 
@@ -196,6 +216,7 @@ def ssim_map(
 # %% ../../nbs/evaluate/00_metrics.ipynb #86b015cf
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
+# %% ../../nbs/evaluate/00_metrics.ipynb #e00bb7c8
 def ms_ssim(
     pred:ArrayLike|Tensor, # image, (H, W), (X, Y, Z), or batch (N, C, ...)
     target:ArrayLike|Tensor, # truth, same shape; axes at least 11 * 2**(scales-1)
@@ -209,7 +230,10 @@ def ms_ssim(
     if not 1 <= scales <= 5: raise ValueError(f"scales must be between 1 and 5: {scales}")
     (w, _), small = _window("gaussian"), min(target.shape[2:])
     fits = next((s for s in range(5, 0, -1) if small // 2**(s - 1) >= len(w)), 0)
-    if scales > fits: raise ValueError(f"an image axis of {small} is too short for {scales} scales (needs {len(w) * 2**(scales - 1)}): pass scales={fits} or less, and report it")
+    if scales > fits:
+        raise ValueError(
+            f"an image axis of {small} is too short for {scales} scales (needs {len(w) * 2**(scales - 1)}): pass "
+            f"scales={fits} or less, and report it")
     weights = [v * sum(MS_WEIGHTS) / sum(MS_WEIGHTS[:scales]) for v in MS_WEIGHTS[:scales]]
     pool = F.avg_pool2d if target.ndim == 4 else F.avg_pool3d
     value, mask = 1., None if mask is None else mask.to(target.dtype)
@@ -231,10 +255,12 @@ def fit_intensity(
     if m.sum() < 10 or np.ptp(p[m]) == 0: return np.where(m, np.median(t[m]) if m.any() else 0, 0).astype(np.float32)
     a, w = np.stack([p[m], np.ones(m.sum())], 1), np.ones(m.sum())
     for _ in range(rounds):
-        c = np.linalg.lstsq(a * w[:, None], t[m] * w, rcond=None)[0]; r = np.abs(a @ c - t[m])
+        c = np.linalg.lstsq(a * w[:, None], t[m] * w, rcond=None)[0]
+        r = np.abs(a @ c - t[m])
         w = 1 / np.sqrt(np.maximum(r, np.median(r) + 1e-9))
     return np.where(m, p * c[0] + c[1], 0).astype(np.float32)
 
+# %% ../../nbs/evaluate/00_metrics.ipynb #fc9d7cab
 def gradient_correlation(
     pred:ArrayLike|Tensor, # image (H, W), volume, or batch
     target:ArrayLike|Tensor, # truth, same shape
@@ -242,9 +268,11 @@ def gradient_correlation(
     axes:tuple=(-2, -1), # along which differences are taken
 )->float: # -1 to 1
     "Correlation of the differences between neighbours inside the mask."
-    p, t, m = (np.asarray(x, np.float64 if i < 2 else bool) for i, x in enumerate((pred, target, mask))); parts = [], []
+    p, t, m = (np.asarray(x, np.float64 if i < 2 else bool) for i, x in enumerate((pred, target, mask)))
+    parts = [], []
     for axis in axes:
-        step = lambda x: np.moveaxis(x, axis, -1); both = step(m)[..., 1:] & step(m)[..., :-1]
+        step = lambda x: np.moveaxis(x, axis, -1)
+        both = step(m)[..., 1:] & step(m)[..., :-1]
         for out, x in zip(parts, (p, t)): out.append((step(x)[..., 1:] - step(x)[..., :-1])[both])
     return float(np.corrcoef(*(np.concatenate(v) for v in parts))[0, 1])
 
@@ -263,7 +291,8 @@ def ahd(
     weight = torch.ones_like(target) if mask is None else mask.to(target.dtype)
     def counts(x):
         index = (x.detach() / data_range * bins).long().clamp(0, bins - 1).flatten(1)
-        return torch.zeros(len(x), bins, dtype=torch.float64, device=x.device).scatter_add_(1, index, weight.flatten(1).double())
+        return torch.zeros(len(x), bins, dtype=torch.float64, device=x.device).scatter_add_(1, index,
+            weight.flatten(1).double())
     total = (counts(pred) - counts(target)).abs().sum(1)
     return finish(total / weight.flatten(1).sum(1) if per_voxel else total)
 
@@ -272,13 +301,20 @@ def _sets(pred, target, label, mask):
     "Boolean arrays (N, ...) of both sets, and the function that gives the answer its form."
     single, is_torch = np.ndim(pred) < 4, isinstance(pred, Tensor) or isinstance(target, Tensor)
     arrays = [x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x) for x in (pred, target)]
-    if arrays[0].shape != arrays[1].shape: raise ValueError(f"pred and target differ in shape: {arrays[0].shape} and {arrays[1].shape}")
-    if arrays[0].ndim not in (2, 3, 4, 5) or arrays[0].size == 0: raise ValueError(f"expected (H, W), (X, Y, Z), (N, 1, H, W) or (N, 1, X, Y, Z), got {arrays[0].shape}")
-    if not single and arrays[0].shape[1] != 1: raise ValueError(f"a batch of masks has one channel, got {arrays[0].shape[1]}: take argmax over the channels and pass label=")
+    if arrays[0].shape != arrays[1].shape:
+        raise ValueError(f"pred and target differ in shape: {arrays[0].shape} and {arrays[1].shape}")
+    if arrays[0].ndim not in (2, 3, 4, 5) or arrays[0].size == 0:
+        raise ValueError(f"expected (H, W), (X, Y, Z), (N, 1, H, W) or (N, 1, X, Y, Z), got {arrays[0].shape}")
+    if not single and arrays[0].shape[1] != 1:
+        raise ValueError(
+            f"a batch of masks has one channel, got {arrays[0].shape[1]}: take argmax over the channels and pass "
+            f"label=")
     for x, name in zip(arrays, ("pred", "target")):
         whole = x.dtype.kind in "biu" or np.array_equal(x, np.rint(x))
         if not whole or (label is None and not np.isin(x, (0, 1)).all()):
-            raise ValueError(f"{name} is neither a binary mask nor, with label=, a map of whole numbers: threshold it, or say which label")
+            raise ValueError(
+                f"{name} is neither a binary mask nor, with label=, a map of whole numbers: threshold it, or say "
+                f"which label")
     sets = [(x > 0 if label is None else x == label) for x in arrays]
     sets = [x[None] if single else x[:, 0] for x in sets]
     if mask is not None:
@@ -323,7 +359,8 @@ def hausdorff(
     "Hausdorff distance between two surfaces, or a percentile of it (Huttenlocher et al. 1993)."
     p, t, finish = _sets(pred, target, label, mask)
     spacing = np.broadcast_to(spacing, p.ndim - 1) if np.ndim(spacing) == 0 else spacing
-    if len(spacing) != p.ndim - 1 or min(spacing) <= 0: raise ValueError(f"spacing needs {p.ndim - 1} positive lengths in mm: {spacing}")
+    if len(spacing) != p.ndim - 1 or min(spacing) <= 0:
+        raise ValueError(f"spacing needs {p.ndim - 1} positive lengths in mm: {spacing}")
     def one(a, b):
         if not (a.any() and b.any()): return math.inf if a.any() or b.any() else math.nan
         return float(max(np.percentile(d, percentile) for d in _surface_distances(a, b, spacing)))
@@ -372,12 +409,17 @@ class Summary(NamedTuple):
     sd: float
     n: int
 
+# %% ../../nbs/evaluate/00_metrics.ipynb #f523cd35
 def _values(values, name="values", least=1):
     "`values` as a finite float64 vector with at least `least` entries."
     v = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values, np.float64)
-    if v.ndim != 1 or len(v) < least: raise ValueError(f"{name} must be a list of at least {least} numbers, one per subject, got shape {v.shape}")
+    if v.ndim != 1 or len(v) < least:
+        raise ValueError(f"{name} must be a list of at least {least} numbers, one per subject, got shape {v.shape}")
     bad = int((~np.isfinite(v)).sum())
-    if bad: raise ValueError(f"{name} holds {bad} NaN or infinite of {len(v)}: decide what they mean (leave them out and report n) before averaging")
+    if bad:
+        raise ValueError(
+            f"{name} holds {bad} NaN or infinite of {len(v)}: decide what they mean (leave them out and report "
+            f"n) before averaging")
     return v
 
 # %% ../../nbs/evaluate/00_metrics.ipynb #6fb0790f
@@ -410,6 +452,7 @@ class Difference(NamedTuple):
     n: int
     wins: int
 
+# %% ../../nbs/evaluate/00_metrics.ipynb #42ca37ea
 def paired_difference(
     a:ArrayLike|Tensor, # one number per subject, (n,)
     b:ArrayLike|Tensor, # the other method, same subjects in the same order
@@ -421,4 +464,5 @@ def paired_difference(
     a, b = _values(a, "a", 2), _values(b, "b", 2)
     if len(a) != len(b): raise ValueError(f"a and b must hold the same subjects: {len(a)} and {len(b)} values")
     d = a - b
-    return Difference(float(d.mean()), bootstrap_ci(d, level, seed=seed), len(d), int((d > 0 if higher_is_better else d < 0).sum()))
+    return Difference(float(d.mean()), bootstrap_ci(d, level, seed=seed), len(d),
+        int((d > 0 if higher_is_better else d < 0).sum()))

@@ -47,7 +47,8 @@ class Crop:
     source:str # 'mask' or 'foreground'
     def __str__(self):
         (a, b), (c, d), (h, w) = self.rows, self.cols, self.shape
-        return f"{b-a}x{d-c} of {h}x{w} at ({a}, {c}), {self.window[0]:g}..{self.window[1]:g} -> 0..255, by {self.source}"
+        return (f"{b-a}x{d-c} of {h}x{w} at ({a}, {c}), {self.window[0]:g}..{self.window[1]:g} -> 0..255, by "
+            f"{self.source}")
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #084e9d95
 def brain_crop(
@@ -58,14 +59,16 @@ def brain_crop(
     "Bounding box of the brain on the 8-bit scale for which the three measures were made."
     image = np.asarray(image, np.float64)
     if not np.isfinite(image).all(): raise ValueError("the image holds NaN or infinite values: clean it before scoring")
-    if np.ptp(image) == 0: raise ValueError(f"constant image (all {image.flat[0]:g}) has no statistics to judge: check the slice")
+    if np.ptp(image) == 0:
+        raise ValueError(f"constant image (all {image.flat[0]:g}) has no statistics to judge: check the slice")
     source = "foreground" if mask is None else "mask"
     mask = foreground(image) if mask is None else np.asarray(mask).astype(bool)
     if mask.shape != image.shape: raise ValueError(f"mask {mask.shape} and image {image.shape} differ in shape")
     if not mask.any(): raise ValueError("the mask is empty: drop this slice, or pass a mask that covers the brain")
     box = ndimage.find_objects(mask.astype(int))[0]
     scaled = np.round(255 * np.clip((image[box] - window[0]) / (window[1] - window[0]), 0, 1))
-    if np.ptp(scaled) == 0: raise ValueError(f"constant image inside the crop after the window {window}: check the window and the mask")
+    if np.ptp(scaled) == 0:
+        raise ValueError(f"constant image inside the crop after the window {window}: check the window and the mask")
     rows, cols = ((s.start, s.stop) for s in box)
     return scaled, mask[box], Crop(rows, cols, image.shape, tuple(window), source)
 
@@ -78,11 +81,13 @@ def pairs(
     def flat(x):
         x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
         if x.ndim == 4 and x.shape[1] == 1: x = x[:, 0]
-        if x.ndim not in (2, 3): raise ValueError(f"expected (h, w), (n, h, w) or (n, 1, h, w) with one channel, got {x.shape}")
+        if x.ndim not in (2, 3):
+            raise ValueError(f"expected (h, w), (n, h, w) or (n, 1, h, w) with one channel, got {x.shape}")
         return x.reshape(-1, *x.shape[-2:])
     images = flat(images)
     masks = [None] if mask is None else flat(mask)
-    if len(masks) not in (1, len(images)): raise ValueError(f"{len(images)} images but {len(masks)} masks: pass one each, or one for all")
+    if len(masks) not in (1, len(images)):
+        raise ValueError(f"{len(images)} images but {len(masks)} masks: pass one each, or one for all")
     return zip(images, masks if len(masks) == len(images) else [masks[0]] * len(images))
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #67b98962
@@ -124,7 +129,8 @@ def fit_ggd(
 )->tuple[np.ndarray,np.ndarray]: # shape alpha in [0.2, 10], standard deviation; each (...)
     "Generalised Gaussian by moment matching (Sharifi & Leon-Garcia 1995)."
     power = (x**2).mean(-1)
-    if (power == 0).any(): raise ValueError("constant patch: all samples are zero, no bell to fit; mask the background away")
+    if (power == 0).any():
+        raise ValueError("constant patch: all samples are zero, no bell to fit; mask the background away")
     return np.interp(np.abs(x).mean(-1)**2 / power, _ratios, _shapes), np.sqrt(power)
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #78b26b77
@@ -134,7 +140,8 @@ def fit_aggd(
     "Asymmetric generalised Gaussian by moment matching (Lasmar et al. 2009)."
     side = lambda keep: np.sqrt((x**2 * keep).sum(-1) / np.maximum(keep.sum(-1), 1))
     left, right = side(x < 0), side(x > 0)
-    if (np.minimum(left, right) == 0).any(): raise ValueError("samples lie on one side of zero: a constant or striped patch has no two-sided bell")
+    if (np.minimum(left, right) == 0).any():
+        raise ValueError("samples lie on one side of zero: a constant or striped patch has no two-sided bell")
     g, r = left / right, np.abs(x).mean(-1)**2 / (x**2).mean(-1)
     return np.interp(r * (g**3 + 1) * (g + 1) / (g**2 + 1)**2, _ratios, _shapes), left, right
 
@@ -149,7 +156,8 @@ def bell_features(
     n = normalised
     a, sd = fit_ggd(flat(n))
     out = [a, beta(a, sd) if scales else sd**2]
-    for p in (n[..., :-1] * n[..., 1:], n[..., :-1, :] * n[..., 1:, :], n[..., :-1, :-1] * n[..., 1:, 1:], n[..., 1:, :-1] * n[..., :-1, 1:]):
+    for p in (n[..., :-1] * n[..., 1:], n[..., :-1, :] * n[..., 1:, :], n[..., :-1, :-1] * n[..., 1:, 1:],
+            n[..., 1:, :-1] * n[..., :-1, 1:]):
         a, left, right = fit_aggd(flat(p))
         mean = (beta(a, right) - beta(a, left)) * gamma(2 / a) / gamma(1 / a)
         out += [a, mean, beta(a, left), beta(a, right)] if scales else [a, mean, left**2, right**2]
@@ -161,7 +169,8 @@ def halve(
 )->np.ndarray: # (h // 2, w // 2)
     "Half the resolution by an antialiased bicubic kernel."
     size = [s // 2 for s in image.shape]
-    return torch.nn.functional.interpolate(torch.as_tensor(image)[None, None], size, mode="bicubic", antialias=True)[0, 0].numpy()
+    return torch.nn.functional.interpolate(torch.as_tensor(image)[None, None], size, mode="bicubic", antialias=True)[0,
+        0].numpy()
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #d136e6bb
 def brisque_features(
@@ -169,12 +178,14 @@ def brisque_features(
     boundary:str="nearest", # see `mscn`
 )->np.ndarray: # (36,)
     "BRISQUE's features: eighteen at full and eighteen at half resolution."
-    if min(scaled.shape) < 16: raise ValueError(f"the crop of {scaled.shape} pixels is too small for two scales: 16 is the least")
+    if min(scaled.shape) < 16:
+        raise ValueError(f"the crop of {scaled.shape} pixels is too small for two scales: 16 is the least")
     return np.concatenate([bell_features(mscn(x, boundary)[0]) for x in (scaled, halve(scaled))])
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #04a9c0f9
 DISTORTIONS = ("noise", "blur", "downsample", "gibbs", "bias")
 
+# %% ../../nbs/evaluate/03_no_reference.ipynb #5fd81eb1
 def distort(
     image:np.ndarray, # one slice, (h, w), in [0, 1]
     kind:str, # one of `DISTORTIONS`
@@ -212,11 +223,16 @@ def niqe_features(
     def windows(x, k):
         tiles = np.lib.stride_tricks.sliding_window_view(x, (patch // k, patch // k))[::stride // k, ::stride // k]
         return tiles.reshape(-1, patch // k, patch // k)
-    if min(scaled.shape) < patch: raise ValueError(f"the crop of {scaled.shape} pixels is smaller than one patch of {patch}: use a model with smaller patches")
+    if min(scaled.shape) < patch:
+        raise ValueError(
+            f"the crop of {scaled.shape} pixels is smaller than one patch of {patch}: use a model with smaller patches")
     h, w = (s // 2 * 2 for s in scaled.shape)
     full, sd = mscn(scaled[:h, :w])
     keep = windows(inside[:h, :w], 1).mean((1, 2)) >= coverage
-    if keep.sum() < 2: raise ValueError(f"only {keep.sum()} patch of {patch} pixels lies on the brain: NIQE needs 2, so drop this slice or use smaller patches")
+    if keep.sum() < 2:
+        raise ValueError(
+            f"only {keep.sum()} patch of {patch} pixels lies on the brain: NIQE needs 2, so drop this slice or "
+            f"use smaller patches")
     scales = windows(full, 1)[keep], windows(mscn(halve(scaled[:h, :w]))[0], 2)[keep]
     return np.concatenate([bell_features(x, scales=True) for x in scales], 1), windows(sd, 1)[keep].mean((1, 2))
 
@@ -232,15 +248,18 @@ class NIQEModel:
     about:str="" # what it was fitted on
     doubled:bool=False # diagonal products: the left scale stands in for the right one too
     def distance(self, features): # (n, 36) of one image -> its NIQE
-        if self.doubled: features = features[:, np.where(np.isin(np.arange(36) % 18, (13, 17)), np.arange(36) - 1, np.arange(36))]
+        if self.doubled:
+            features = features[:, np.where(np.isin(np.arange(36) % 18, (13, 17)), np.arange(36) - 1, np.arange(36))]
         gap = features.mean(0) - self.mean
         return float(np.sqrt(gap @ np.linalg.pinv((np.cov(features.T) + self.cov) / 2, hermitian=True) @ gap))
     def tensors(self): # name -> float32 array, all that defines it
-        return dict(mean=np.float32(self.mean), cov=np.float32(self.cov), geometry=np.float32([self.patch, self.stride, self.coverage, self.doubled]))
+        return dict(mean=np.float32(self.mean), cov=np.float32(self.cov),
+            geometry=np.float32([self.patch, self.stride, self.coverage, self.doubled]))
     @classmethod
     def of(cls, tensors, about=""): # the inverse of `tensors`
         patch, stride, coverage, doubled = np.float64(tensors["geometry"])
-        return cls(np.float64(tensors["mean"]), np.float64(tensors["cov"]), int(patch), int(stride), coverage, about, bool(doubled))
+        return cls(np.float64(tensors["mean"]), np.float64(tensors["cov"]), int(patch), int(stride), coverage, about,
+            bool(doubled))
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #30e317c0
 def fit_niqe(
@@ -259,7 +278,9 @@ def fit_niqe(
         features, sharpness = niqe_features(*brain_crop(image, m, window)[:2], patch, stride)
         rows.append(features[sharpness > sharp * sharpness.max()])
     rows = np.concatenate(rows)
-    if len(rows) < 72: raise ValueError(f"{len(rows)} sharp patches cannot fix a covariance of 36 features: give at least 72, so more slices")
+    if len(rows) < 72:
+        raise ValueError(
+            f"{len(rows)} sharp patches cannot fix a covariance of 36 features: give at least 72, so more slices")
     return NIQEModel(rows.mean(0), np.cov(rows.T), patch, stride, about=about or f"{len(rows)} patches")
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #1a3f14ad
@@ -269,8 +290,12 @@ def natural_niqe(
     "The published natural-image Gaussian, from a file of yours."
     facts = io.loadmat(path)
     for mean, cov in (("mu_prisparam", "cov_prisparam"), ("pop_mu", "pop_cov")):
-        if mean in facts: return NIQEModel(np.ravel(facts[mean]), facts[cov], 96, 96, 0., str(path), np.array_equal(facts[cov][12], facts[cov][13]))
-    raise ValueError(f"{path} holds {sorted(k for k in facts if k[0] != '_')}, not mu_prisparam and cov_prisparam: is it the NIQE parameter file?")
+        if mean in facts:
+            return NIQEModel(np.ravel(facts[mean]), facts[cov], 96, 96, 0., str(path),
+                np.array_equal(facts[cov][12], facts[cov][13]))
+    raise ValueError(
+        f"{path} holds {sorted(k for k in facts if k[0] != '_')}, not mu_prisparam and cov_prisparam: is it the "
+        f"NIQE parameter file?")
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #60336de1
 def niqe(
@@ -322,7 +347,8 @@ def fit_severity(
     "Kernel ridge regression on a random subset of centres (Nystroem)."
     pick = np.random.default_rng(seed).permutation(len(features))[:supports]
     centre, spread = features.mean(0), features.std(0)
-    model = SeverityModel(centre, spread, ((features - centre) / spread)[pick], np.zeros(len(pick)), float(severity.mean()), length, about)
+    model = SeverityModel(centre, spread, ((features - centre) / spread)[pick], np.zeros(len(pick)),
+        float(severity.mean()), length, about)
     k = model.kernel(features)
     weights = np.linalg.solve(k.T @ k + ridge * (k[pick] + 1e-6 * np.eye(len(pick))), k.T @ (severity - model.offset))
     return SeverityModel(centre, spread, model.support, weights, model.offset, length, about)
@@ -353,7 +379,9 @@ def read_libsvm(
     "The published BRISQUE regression, from files of yours."
     head, _, body = Path(allmodel).read_text().partition("SV\n")
     facts = dict(line.split(None, 1) for line in head.splitlines() if " " in line)
-    if facts.get("kernel_type") != "rbf" or not facts.get("svm_type", "").endswith("_svr"): raise ValueError(f"{allmodel} is not an RBF regression but {facts.get('svm_type')} with kernel {facts.get('kernel_type')}")
+    if facts.get("kernel_type") != "rbf" or not facts.get("svm_type", "").endswith("_svr"):
+        raise ValueError(
+            f"{allmodel} is not an RBF regression but {facts.get('svm_type')} with kernel {facts.get('kernel_type')}")
     rows = [line.split() for line in body.splitlines() if line.strip()]
     support, a = np.zeros((len(rows), 36)), np.array([float(r[0]) for r in rows])
     for i, row in enumerate(rows):
@@ -384,7 +412,8 @@ def brisque(
     model:Callable|None=None, # features (n, 36) -> (n,); None: the shipped 'quality/brisque-phantom', our own scale
     natural_model:tuple[str|Path,str|Path]|None=None, # your (allmodel, allrange) for the natural-image score instead
 )->np.ndarray: # (n,), about 0..100, can leave this range; lower is better
-    "Severity read from BRISQUE's features (Mittal et al. 2012). Default scale: ours, from the 3 T phantom; not comparable with the BRISQUE of photographs."
+    ("Severity read from BRISQUE's features (Mittal et al. 2012). Default scale: ours, from the 3 T phantom; "
+        "not comparable with the BRISQUE of photographs.")
     if natural_model is not None: model = read_libsvm(*natural_model)
     model = model or shipped("quality/brisque-phantom")
     return model(np.stack([brisque_features(brain_crop(image, m, window)[0]) for image, m in pairs(images, mask)]))
@@ -403,7 +432,8 @@ def washed_out(
 def looks_noisy(
     blocks:np.ndarray, # normalised, (..., k, k), not constant
 )->np.ndarray: # bool (...)
-    "Is the block as restless as its own centre-to-surround contrast lets expect of noise? (Venkatanath et al. 2015, eqs. 8-10)"
+    ("Is the block as restless as its own centre-to-surround contrast lets expect of noise? (Venkatanath et "
+        "al. 2015, eqs. 8-10)")
     h = blocks.shape[-1] // 2
     sd = lambda x: x.std((-1, -2), ddof=1)
     whole = sd(blocks)
@@ -421,6 +451,7 @@ class Blocks:
     @property
     def score(self): return float(100 * (1 + self.cost.sum()) / (1 + self.active.sum()))
 
+# %% ../../nbs/evaluate/03_no_reference.ipynb #e31924cc
 def piqe_blocks(
     scaled:np.ndarray, # one crop on the scale 0..255, (h, w)
     size:int=16, # side of a block, pixels
@@ -465,15 +496,20 @@ def ship_quality(
     "Fit both quality models on 3 T phantoms at 2 mm, measure them on held-out subjects and save them."
     from mrbook.learn.weights import save_pretrained
     seeds, start = list(seeds), time.perf_counter()
-    images, masks = (np.concatenate(p) for p in zip(*(phantom_slices(seeds, heights=heights, noise=noise) for noise in (0., 0.01))))
-    about = f"{len(images)} axial slices of phantoms {seeds[0]} to {seeds[-1]}, t1w@3T and t2w@3T, 2 mm, noise 0 and 0.01"
+    images, masks = (np.concatenate(p) for p in zip(*(
+        phantom_slices(seeds, heights=heights, noise=noise) for noise in (0., 0.01))))
+    about = (f"{len(images)} axial slices of phantoms {seeds[0]} to {seeds[-1]}, t1w@3T and t2w@3T, 2 mm, noise 0 and "
+        f"0.01")
     models = fit_niqe(images, mask=masks, about=about), train_brisque(images, mask=masks, about=about)
     held, inside = phantom_slices((100, 101))
     for name, measure, model in zip(("niqe", "brisque"), (niqe, brisque), models):
         value = np.mean([severity_curve(partial(measure, model=model), k, held, inside)[1] for k in ("noise", "blur")])
-        row = dict(what=f"{name.upper()} for 3 T brain slices at 2 mm, on our own scale", preset="default", command="from mrbook.evaluate.no_reference import ship_quality; ship_quality()",
-            seed=0, data=about, device="cpu", minutes=round((time.perf_counter() - start) / 60, 2), metric=dict(name="rank correlation with noise and blur, held-out subjects", value=round(float(value), 4)))
-        save_pretrained(f"quality/{name}-phantom", {k: torch.as_tensor(v) for k, v in model.tensors().items()}, row=row, dtype=torch.float32, folder=folder)
+        row = dict(what=f"{name.upper()} for 3 T brain slices at 2 mm, on our own scale", preset="default",
+            command="from mrbook.evaluate.no_reference import ship_quality; ship_quality()",
+            seed=0, data=about, device="cpu", minutes=round((time.perf_counter() - start) / 60, 2),
+            metric=dict(name="rank correlation with noise and blur, held-out subjects", value=round(float(value), 4)))
+        save_pretrained(f"quality/{name}-phantom", {k: torch.as_tensor(v) for k, v in model.tensors().items()}, row=row,
+            dtype=torch.float32, folder=folder)
     return models
 
 # %% ../../nbs/evaluate/03_no_reference.ipynb #5b1b16cb

@@ -22,17 +22,21 @@ def summarise(
 )->dict: # mean, sd (n - 1 in the denominator; None for one subject) and n
     "Mean, standard deviation and count over subjects."
     if values is None: return dict(mean=None, sd=None, n=0)
-    named = dict(values) if hasattr(values, "items") else dict(enumerate(np.atleast_1d(np.asarray(values, dtype=float))))
+    named = dict(values) if hasattr(values, "items") else dict(
+        enumerate(np.atleast_1d(np.asarray(values, dtype=float))))
     if not named: raise ValueError("no values: pass one number per subject, or None for a row that only the paper has")
     for subject, v in named.items():
-        if not math.isfinite(float(v)): raise ValueError(f"the value of subject {subject} is {float(v)}: leave the subject out and say so in a claim's note")
+        if not math.isfinite(float(v)):
+            raise ValueError(
+                f"the value of subject {subject} is {float(v)}: leave the subject out and say so in a claim's note")
     v = np.array([float(x) for x in named.values()])
     return dict(mean=float(v.mean()), sd=float(v.std(ddof=1)) if len(v) > 1 else None, n=len(v))
 
 # %% ../../nbs/evaluate/02_report.ipynb #8ffab937
 _ROW = dict(method=str, task=str, metric=str, mean=float, sd=float, n=int, paper_mean=float)
 _CLAIM = dict(claim=str, holds=bool, value=float, ci95=list, note=str)
-_STUDY = dict(study=str, paper=str, preset=str, device=str, seed=int, minutes=float, versions=dict, rows=list, claims=list)
+_STUDY = dict(study=str, paper=str, preset=str, device=str, seed=int, minutes=float, versions=dict, rows=list,
+    claims=list)
 _NULLABLE = ("mean", "sd", "paper_mean", "holds", "value", "ci95")
 
 def _is(value, kind):
@@ -40,13 +44,17 @@ def _is(value, kind):
     if kind is float: return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
+# %% ../../nbs/evaluate/02_report.ipynb #69273b6a
 def _check_fields(d, fields, place):
     "Refuse a missing field or one of the wrong kind."
-    if not isinstance(d, dict): raise ValueError(f"{place} must be an object with {', '.join(fields)}, not {type(d).__name__}")
+    if not isinstance(d, dict):
+        raise ValueError(f"{place} must be an object with {', '.join(fields)}, not {type(d).__name__}")
     for name, kind in fields.items():
         if name not in d: raise ValueError(f"{place} has no '{name}'")
         if d[name] is None and name in _NULLABLE: continue
-        if not _is(d[name], kind): raise ValueError(f"{place}: '{name}' must be a {'finite number' if kind is float else kind.__name__}, not {d[name]!r}")
+        if not _is(d[name], kind):
+            raise ValueError(
+                f"{place}: '{name}' must be a {'finite number' if kind is float else kind.__name__}, not {d[name]!r}")
 
 # %% ../../nbs/evaluate/02_report.ipynb #d7f4ad2f
 def check_metrics(
@@ -57,16 +65,21 @@ def check_metrics(
     for i, row in enumerate(d["rows"]):
         place = f"rows[{i}]"
         _check_fields(row, _ROW, place)
-        if (row["n"] > 0) != (row["mean"] is not None): raise ValueError(f"{place}: n = {row['n']} does not go with mean = {row['mean']}")
-        if row["n"] == 0 and row["paper_mean"] is None: raise ValueError(f"{place}: neither we nor the paper have a number")
+        if (row["n"] > 0) != (row["mean"] is not None):
+            raise ValueError(f"{place}: n = {row['n']} does not go with mean = {row['mean']}")
+        if row["n"] == 0 and row["paper_mean"] is None:
+            raise ValueError(f"{place}: neither we nor the paper have a number")
     keys = [(r["method"], r["task"], r["metric"]) for r in d["rows"]]
     for k in keys:
         if keys.count(k) > 1: raise ValueError(f"two rows for {' / '.join(k)}: a row is a method, a task and a metric")
     for i, c in enumerate(d["claims"]):
         place, ci = f"claims[{i}]", None
-        _check_fields(c, _CLAIM, place); ci = c["ci95"]
-        if ci is not None and not (len(ci) == 2 and all(_is(x, float) for x in ci) and ci[0] <= ci[1]): raise ValueError(f"{place}: ci95 must be [low, high], not {ci}")
-        if c["holds"] is None and not c["note"]: raise ValueError(f"{place}: a claim that was not tested needs a note that says why")
+        _check_fields(c, _CLAIM, place)
+        ci = c["ci95"]
+        if ci is not None and not (len(ci) == 2 and all(_is(x, float) for x in ci) and ci[0] <= ci[1]):
+            raise ValueError(f"{place}: ci95 must be [low, high], not {ci}")
+        if c["holds"] is None and not c["note"]:
+            raise ValueError(f"{place}: a claim that was not tested needs a note that says why")
     return d
 
 # %% ../../nbs/evaluate/02_report.ipynb #8fa4b1b5
@@ -83,17 +96,20 @@ def load_metrics(
 def versions()->dict: # what the numbers depend on: package -> version
     "Versions of Python and of the packages that the numbers depend on, and the machine."
     known = dict(python=platform.python_version())
-    for name in ("mrbook", "torch", "numpy", "scipy", "nibabel", "nilearn", "scikit-image", "POT", "monai", "dipy", "diffusers"):
+    for name in ("mrbook", "torch", "numpy", "scipy", "nibabel", "nilearn", "scikit-image", "POT", "monai", "dipy",
+            "diffusers"):
         try: known[name] = metadata.version(name)
         except metadata.PackageNotFoundError: continue
     return known | dict(machine=f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores")
 
+# %% ../../nbs/evaluate/02_report.ipynb #75fc1c23
 def write_atomic(
     path, # where the file shall be
     content:str|bytes, # what it shall hold
 ):
     "Write a file by a temporary neighbour and a rename: a reader sees the old content or the new, never half."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
@@ -113,7 +129,9 @@ class Record:
         paper_mean:float|None=None, # the paper's number for this row
     )->dict: # the row
         "Add a row, or replace it; the values stay in `values[method, task, metric]` for paired comparisons."
-        try: row = dict(method=method, task=task, metric=metric, **summarise(values_by_subject), paper_mean=None if paper_mean is None else float(paper_mean))
+        try:
+            row = dict(method=method, task=task, metric=metric, **summarise(values_by_subject),
+                paper_mean=None if paper_mean is None else float(paper_mean))
         except ValueError as e: raise ValueError(f"{method} / {task} / {metric}: {e}") from None
         self.values[method, task, metric] = values_by_subject
         self.rows = [r for r in self.rows if (r["method"], r["task"], r["metric"]) != (method, task, metric)] + [row]
@@ -127,7 +145,8 @@ class Record:
         note:str="", # why it does not hold, or what differs from the paper
     )->dict: # the claim
         "Record a claim, whether it holds or not."
-        c = dict(claim=claim, holds=None if holds is None else bool(holds), value=None if value is None else float(value),
+        c = dict(claim=claim, holds=None if holds is None else bool(holds),
+            value=None if value is None else float(value),
                  ci95=None if ci95 is None else [float(x) for x in ci95], note=note)
         self.claims = [x for x in self.claims if x["claim"] != claim] + [c]
         return c
@@ -158,8 +177,10 @@ class Study(Record):
     @property
     def metrics(self)->dict: # the document that `save` writes
         "The study as its metrics.json."
-        return dict(study=self.name, paper=self.paper, preset=self.preset, device=self.device, seed=self.seed, minutes=round((time.perf_counter() - self._start) / 60, 2),
-                    versions=versions(), rows=self.rows, claims=self.claims, figures=[dict(file=f"{n}.png", caption=c) for n, (_, c) in self.figures.items()])
+        return dict(study=self.name, paper=self.paper, preset=self.preset, device=self.device, seed=self.seed,
+            minutes=round((time.perf_counter() - self._start) / 60, 2),
+                    versions=versions(), rows=self.rows, claims=self.claims,
+                    figures=[dict(file=f"{n}.png", caption=c) for n, (_, c) in self.figures.items()])
 
     def table(self)->str: return table(self.rows) + ("\n" + claims_table(self.claims) if self.claims else "")
 
@@ -175,7 +196,8 @@ class Study(Record):
         return out/"metrics.json"
 
 # %% ../../nbs/evaluate/02_report.ipynb #af3c0176
-_LOWER = "mse nmse nrmse rmse mae error ahd hausdorff hd95 fid kid lpips niqe brisque piqe flicker bias seconds ms minutes".split()
+_LOWER = ("mse nmse nrmse rmse mae error ahd hausdorff hd95 fid kid lpips niqe brisque piqe flicker bias seconds ms "
+    "minutes").split()
 _HIGHER = "psnr ssim ms-ssim dice recall precision accuracy snr cnr correlation speed-up".split()
 
 def direction(
@@ -187,6 +209,7 @@ def direction(
     if any(w in _LOWER for w in words) or "volume difference" in metric.lower(): return -1
     return 1 if any(w in _HIGHER for w in words) else 0
 
+# %% ../../nbs/evaluate/02_report.ipynb #27427c4d
 def _number(value, scale):
     "A number with as many digits as the largest of its column deserves."
     if value is None: return ""
@@ -226,7 +249,8 @@ def table_blocks(
         columns = _columns(of_task)
         arrow = lambda m: "" if "↑" in m or "↓" in m else {1: " ↑", -1: " ↓", 0: ""}[direction(m)]
         header = ["method"] + [f"{m}{arrow(m)}" if kind == "ours" else f"paper {m}" for m, kind, *_ in columns]
-        lines = [[(m, False)] + [_cell(of.get(m), kind, best, scale) for _, kind, of, best, scale in columns] for m in dict.fromkeys(r["method"] for r in of_task)]
+        lines = [[(m, False)] + [_cell(of.get(m), kind, best, scale) for _, kind, of, best, scale in columns]
+            for m in dict.fromkeys(r["method"] for r in of_task)]
         blocks.append((task, header, lines))
     return blocks
 
@@ -242,7 +266,8 @@ def table(
 )->str: # markdown
     "Markdown table, one block per task: mean ± sd (n) with the paper's mean beside it, the best in bold."
     bold = lambda cell: f"**{cell[0]}**" if cell[1] else cell[0]
-    return "\n".join(f"**{task}**\n\n" + _markdown(header, [list(map(bold, l)) for l in lines]) for task, header, lines in table_blocks(rows))
+    return "\n".join(f"**{task}**\n\n" + _markdown(header, [list(map(bold, l)) for l in lines]) for task, header,
+        lines in table_blocks(rows))
 
 # %% ../../nbs/evaluate/02_report.ipynb #4561fcb2
 def claim_cells(
@@ -250,7 +275,8 @@ def claim_cells(
 )->list: # [claim, verdict, value with its interval, note]
     "A claim as the cells of a table."
     g = lambda x: f"{x:.4g}"
-    value = "" if c["value"] is None else g(c["value"]) + ("" if c["ci95"] is None else f" [{g(c['ci95'][0])}, {g(c['ci95'][1])}]")
+    value = "" if c["value"] is None else g(c["value"]) + (
+        "" if c["ci95"] is None else f" [{g(c['ci95'][0])}, {g(c['ci95'][1])}]")
     return [c["claim"], {True: "holds", False: "does not hold", None: "not tested"}[c["holds"]], value, c["note"]]
 
 def claims_table(
@@ -280,8 +306,10 @@ def _png(fig, dpi=None):
     "A figure as the bytes of a png, with a palette of 256 colours where it is opaque."
     from io import BytesIO
     from PIL import Image
-    drawn, out = BytesIO(), BytesIO(); fig.savefig(drawn, format="png", dpi=dpi or fig.dpi, bbox_inches="tight")
-    image = Image.open(drawn); opaque = image.getextrema()[-1] == (255, 255)
+    drawn, out = BytesIO(), BytesIO()
+    fig.savefig(drawn, format="png", dpi=dpi or fig.dpi, bbox_inches="tight")
+    image = Image.open(drawn)
+    opaque = image.getextrema()[-1] == (255, 255)
     (image.convert("RGB").quantize(256, dither=Image.Dither.NONE) if opaque else image).save(out, "PNG", optimize=True)
     return out.getvalue()
 
@@ -296,12 +324,15 @@ def window(
     v = v[np.isfinite(v)]
     if not v.size: return 0., 1.
     a, b = np.percentile(v, [low, high])
-    return (float(a), float(b)) if b > a else (float(v.min()), float(v.max())) if v.max() > v.min() else (float(a) - 0.5, float(a) + 0.5)
+    return (float(a), float(b)) if b > a else (float(v.min()),
+        float(v.max())) if v.max() > v.min() else (float(a) - 0.5, float(a) + 0.5)
 
 # %% ../../nbs/evaluate/02_report.ipynb #8b28766f
 def _show(ax, image, vmin, vmax, cmap="gray"):
     "Draw one image without axes."
-    ax.set_xticks([]); ax.set_yticks([]); ax.spines[:].set_visible(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
     return ax.imshow(image, cmap=_cmap(cmap), vmin=vmin, vmax=vmax, interpolation="nearest")
 
 # %% ../../nbs/evaluate/02_report.ipynb #8d4accd5
@@ -309,19 +340,25 @@ def _truth(images, truth):
     "Images as arrays, and which of them is the truth (its name or None)."
     images = {k: _array(v, k) for k, v in images.items()}
     if not images: raise ValueError("no image to compare: pass {name: array of shape (h, w)}")
-    if isinstance(truth, str) and truth not in images: raise ValueError(f"no image is called '{truth}': there are {', '.join(images)}")
-    if truth is not None and not isinstance(truth, str): images, truth = images | {"truth": _array(truth, "truth")}, "truth"
+    if isinstance(truth, str) and truth not in images:
+        raise ValueError(f"no image is called '{truth}': there are {', '.join(images)}")
+    if truth is not None and not isinstance(truth, str):
+        images, truth = images | {"truth": _array(truth, "truth")}, "truth"
     if truth is not None:
         for k, v in images.items():
-            if v.shape != images[truth].shape: raise ValueError(f"'{k}' is {v.shape} but the truth is {images[truth].shape}: an error map needs one grid")
+            if v.shape != images[truth].shape:
+                raise ValueError(
+                    f"'{k}' is {v.shape} but the truth is {images[truth].shape}: an error map needs one grid")
     return images, truth
 
 # %% ../../nbs/evaluate/02_report.ipynb #b4bfd125
 def compare_figure(
     images:dict, # {name: (h, w)}, in the order of the columns
-    truth=None, # name of the image that is the truth, or the truth itself (h, w), shown as the last column; None: no error row
+    # name of the image that is the truth, or the truth itself (h, w), shown as the last column; None: no error row
+    truth=None,
     crop:tuple|None=None, # (top, left, height, width) in pixels of a part to enlarge
-    error_scale:float|None=None, # absolute error at the top of the colour bar; None: 99.5th percentile of all errors together
+    # absolute error at the top of the colour bar; None: 99.5th percentile of all errors together
+    error_scale:float|None=None,
     intensity:tuple|None=None, # (vmin, vmax) of all images; None: percentiles of the truth, else of all images together
     width:float=1.7, # of one column, inches
     dpi:int=72, # of the figure
@@ -333,11 +370,15 @@ def compare_figure(
     top = error_scale or (window(*errors.values())[1] if errors else 1.)
     rows = 1 + bool(crop) + bool(errors)
     h, w = next(iter(images.values())).shape
-    fig, axes = plt.subplots(rows, len(images), figsize=(width * len(images) + 0.5 * bool(errors), 0.25 + width * (h / w * (rows - bool(crop)) + (crop[2] / crop[3] if crop else 0))),
-                             dpi=dpi, squeeze=False, layout="constrained", gridspec_kw=dict(height_ratios=[h / w] + [crop[2] / crop[3]] * bool(crop) + [h / w] * bool(errors)) if crop else None)
+    fig, axes = plt.subplots(rows, len(images), figsize=(width * len(images) + 0.5 * bool(errors),
+        0.25 + width * (h / w * (rows - bool(crop)) + (crop[2] / crop[3] if crop else 0))),
+                             dpi=dpi, squeeze=False, layout="constrained", gridspec_kw=dict(
+                                 height_ratios=[h / w] + [crop[2] / crop[3]] * bool(crop) + [h / w] * bool(errors))
+                                 if crop else None)
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.01, hspace=0.01)
     for column, (name, image) in zip(axes.T, images.items()):
-        _show(column[0], image, vmin, vmax); column[0].set_title(name, fontsize=9)
+        _show(column[0], image, vmin, vmax)
+        column[0].set_title(name, fontsize=9)
         if crop: _draw_crop(column[0], column[1], image, crop, vmin, vmax)
         if errors and name in errors: drawn = _show(column[-1], errors[name], 0, top, "inferno")
         elif errors: column[-1].axis("off")
@@ -365,7 +406,8 @@ def curve_figure(
     "One line per name; a band of one sd over subjects where there are several."
     curves = {name: np.atleast_2d(_float(v)) for name, v in curves.items()}
     for name, v in curves.items():
-        if x is not None and len(x) != v.shape[1]: raise ValueError(f"'{name}' has {v.shape[1]} points but x has {len(x)}")
+        if x is not None and len(x) != v.shape[1]:
+            raise ValueError(f"'{name}' has {v.shape[1]} points but x has {len(x)}")
     fig, ax = plt.subplots(figsize=size, dpi=dpi, layout="constrained")
     for name, v in curves.items():
         at = np.arange(v.shape[1]) if x is None else _float(x)
@@ -374,8 +416,10 @@ def curve_figure(
         sd = np.sqrt(np.where(np.isfinite(v), (v - mean)**2, 0).sum(0) / np.maximum(known - 1, 1))
         line, = ax.plot(at, mean, label=name, linewidth=1.5)
         if len(v) > 1: ax.fill_between(at, mean - sd, mean + sd, color=line.get_color(), alpha=0.15, linewidth=0)
-    ax.set(xlabel=xlabel, ylabel=ylabel, **({"xscale": "log"} if "x" in log else {}), **({"yscale": "log"} if "y" in log else {}))
-    ax.spines[["top", "right"]].set_visible(False); ax.grid(alpha=0.25)
+    ax.set(xlabel=xlabel, ylabel=ylabel, **({"xscale": "log"} if "x" in log else {}),
+        **({"yscale": "log"} if "y" in log else {}))
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(alpha=0.25)
     if len(curves) > 1: ax.legend(fontsize=8, frameon=False)
     plt.close(fig)
     return fig
@@ -393,12 +437,16 @@ def montage(
     images = [_array(i) for i in images]
     if not images: raise ValueError("no image for the montage")
     vmin, vmax = intensity or window(*images)
-    columns = min(columns, len(images)); rows = math.ceil(len(images) / columns)
+    columns = min(columns, len(images))
+    rows = math.ceil(len(images) / columns)
     h, w = images[0].shape
-    fig, axes = plt.subplots(rows, columns, figsize=(width * columns, (width * h / w + 0.2 * bool(titles)) * rows), dpi=dpi, squeeze=False, layout="constrained")
+    fig, axes = plt.subplots(rows, columns, figsize=(width * columns, (width * h / w + 0.2 * bool(titles)) * rows),
+        dpi=dpi, squeeze=False, layout="constrained")
     fig.get_layout_engine().set(w_pad=0.005, h_pad=0.005, wspace=0.005, hspace=0.005)
     for i, ax in enumerate(axes.flat):
-        if i >= len(images): ax.axis("off"); continue
+        if i >= len(images):
+            ax.axis("off")
+            continue
         _show(ax, images[i], vmin, vmax)
         if titles: ax.set_title(str(titles[i]), fontsize=8)
     plt.close(fig)
@@ -412,18 +460,40 @@ from html import escape
 _STYLE = """
 :root{--ink:#1c2733;--soft:#5b6b7a;--line:#d9e0e6;--wash:#f5f7f9;--accent:#14507a}
 *{box-sizing:border-box}
-body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);margin:0 auto;max-width:1600px;padding:2.5rem 1.5rem 4rem;background:#fff}
-h1{font-size:2rem;margin:0 0 .3rem} h2{font-size:1.4rem;margin:3rem 0 .2rem;padding-top:1.2rem;border-top:2px solid var(--ink)} h3{font-size:1rem;margin:1.2rem 0 .5rem} h4{font-size:.95rem;margin:1rem 0 .3rem}
+body{font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;color:var(--ink);
+  margin:0 auto;max-width:1600px;padding:2.5rem 1.5rem 4rem;background:#fff}
+h1{font-size:2rem;margin:0 0 .3rem}
+h2{font-size:1.4rem;margin:3rem 0 .2rem;padding-top:1.2rem;border-top:2px solid var(--ink)}
+h3{font-size:1rem;margin:1.2rem 0 .5rem}
+h4{font-size:.95rem;margin:1rem 0 .3rem}
 p{margin:.3rem 0 .8rem;max-width:70ch} .soft{color:var(--soft);font-size:.9rem} a{color:var(--accent)}
 .runs{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,36rem),1fr));gap:1.5rem;align-items:start}
 .run{border:1px solid var(--line);border-radius:8px;padding:.2rem 1.1rem 1.1rem;min-width:0}
 .wide{overflow-x:auto} table{border-collapse:collapse;font-size:.82rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.3rem .4rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top} th{background:var(--wash);font-weight:600}
-th:first-child,td:first-child,.text th,.text td{text-align:left} table:not(.text) td{white-space:nowrap} td.paper,th.paper{color:var(--soft)} td.best{font-weight:700}
-.verdict{display:inline-block;border-radius:1em;padding:0 .6em;white-space:nowrap;font-weight:600} .holds{background:#dcf2e3;color:#11572c} .fails{background:#fbe0dd;color:#8a1c12} .open{background:#e8ebee;color:#47535e}
-.figures{display:flex;flex-wrap:wrap;gap:1rem} figure{margin:1rem 0 0;max-width:100%} img{max-width:100%;height:auto} figcaption{font-size:.85rem;color:var(--soft);max-width:60ch}
-pre{background:#fdf1ef;border:1px solid #f0c9c4;border-radius:6px;padding:.8rem;overflow-x:auto;font-size:.82rem;white-space:pre-wrap}
-@media print{body{max-width:none;padding:0;font-size:10pt} .runs{display:block} .run{border:0;padding:0} h2{break-after:avoid} figure,tr{break-inside:avoid} .wide{overflow:visible} table:not(.text) td{white-space:normal} *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
+th,td{padding:.3rem .4rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
+th{background:var(--wash);font-weight:600}
+th:first-child,td:first-child,.text th,.text td{text-align:left}
+table:not(.text) td{white-space:nowrap}
+td.paper,th.paper{color:var(--soft)}
+td.best{font-weight:700}
+.verdict{display:inline-block;border-radius:1em;padding:0 .6em;white-space:nowrap;font-weight:600}
+.holds{background:#dcf2e3;color:#11572c}
+.fails{background:#fbe0dd;color:#8a1c12}
+.open{background:#e8ebee;color:#47535e}
+.figures{display:flex;flex-wrap:wrap;gap:1rem}
+figure{margin:1rem 0 0;max-width:100%}
+img{max-width:100%;height:auto}
+figcaption{font-size:.85rem;color:var(--soft);max-width:60ch}
+pre{background:#fdf1ef;border:1px solid #f0c9c4;border-radius:6px;padding:.8rem;overflow-x:auto;font-size:.82rem;
+  white-space:pre-wrap}
+@media print{body{max-width:none;padding:0;font-size:10pt}
+  .runs{display:block}
+  .run{border:0;padding:0}
+  h2{break-after:avoid}
+  figure,tr{break-inside:avoid}
+  .wide{overflow:visible}
+  table:not(.text) td{white-space:normal}
+  *{print-color-adjust:exact;-webkit-print-color-adjust:exact}}
 """
 
 # %% ../../nbs/evaluate/02_report.ipynb #dff76cd9
@@ -433,7 +503,9 @@ def _html_table(header, lines, kind=""):
         text, css = c if isinstance(c, tuple) else (escape(str(c)), "")
         return f"<{tag} class='{css}'>{text}</{tag}>" if css else f"<{tag}>{text}</{tag}>"
     line = lambda tag, cells: "<tr>" + "".join(cell(tag, c) for c in cells) + "</tr>"
-    return f"<div class='wide'><table class='{kind}'><thead>{line('th', header)}</thead><tbody>{''.join(line('td', l) for l in lines)}</tbody></table></div>"
+    body = "".join(line("td", l) for l in lines)
+    head = f"<div class='wide'><table class='{kind}'><thead>{line('th', header)}</thead>"
+    return f"{head}<tbody>{body}</tbody></table></div>"
 
 # %% ../../nbs/evaluate/02_report.ipynb #38eb692c
 def _html_rows(rows):
@@ -460,17 +532,23 @@ def _html_claims(claims):
 def _html_figures(folder, figures):
     "The figures of a results folder, inlined; those that metrics.json names come first."
     captions = {f["file"]: f.get("caption", "") for f in figures or []}
-    names = [n for n in captions if (folder/n).is_file()] + sorted(p.name for p in folder.glob("*.png") if p.name not in captions)
-    image = lambda n: f"<img alt='{escape(captions.get(n) or n, quote=True)}' src='data:image/png;base64,{base64.b64encode((folder/n).read_bytes()).decode()}'>"
-    return "<div class='figures'>" + "".join(f"<figure>{image(n)}<figcaption>{escape(captions.get(n, ''))}</figcaption></figure>" for n in names) + "</div>"
+    names = [n for n in captions if (folder/n).is_file()] + sorted(
+        p.name for p in folder.glob("*.png") if p.name not in captions)
+    image = lambda n: (f"<img alt='{escape(captions.get(n) or n, quote=True)}' "
+        f"src='data:image/png;base64,{base64.b64encode((folder/n).read_bytes()).decode()}'>")
+    return "<div class='figures'>" + "".join(
+        f"<figure>{image(n)}<figcaption>{escape(captions.get(n, ''))}</figcaption></figure>" for n in names) + "</div>"
 
 # %% ../../nbs/evaluate/02_report.ipynb #9cec4717
 def _html_run(label, folder):
     "One run of a study: where it ran, its table, claims and figures; or what is wrong with its folder."
     try: d = load_metrics(Path(folder)/"metrics.json")
-    except (ValueError, OSError) as e: return f"<div class='run'><h3>{escape(label)}</h3><pre>{escape(str(e))}</pre></div>"
-    where = f"preset {d['preset']} · {d['device']} · seed {d['seed']} · {d['minutes']:.1f} min · " + ", ".join(f"{k} {v}" for k, v in d["versions"].items())
-    return f"<div class='run'><h3>{escape(label)}</h3><p class='soft'>{escape(where)}</p>" + _html_rows(d["rows"]) + _html_claims(d["claims"]) + _html_figures(Path(folder), d.get("figures")) + "</div>"
+    except (ValueError, OSError) as e:
+        return f"<div class='run'><h3>{escape(label)}</h3><pre>{escape(str(e))}</pre></div>"
+    where = f"preset {d['preset']} · {d['device']} · seed {d['seed']} · {d['minutes']:.1f} min · " + ", ".join(
+        f"{k} {v}" for k, v in d["versions"].items())
+    return f"<div class='run'><h3>{escape(label)}</h3><p class='soft'>{escape(where)}</p>" + _html_rows(
+        d["rows"]) + _html_claims(d["claims"]) + _html_figures(Path(folder), d.get("figures")) + "</div>"
 
 # %% ../../nbs/evaluate/02_report.ipynb #c5015b14
 def _html_overview(studies):
@@ -478,12 +556,15 @@ def _html_overview(studies):
     lines = []
     for s in studies:
         link = (f"<a href='#{escape(s['name'], quote=True)}'>{escape(s['title'])}</a>", "")
-        if s.get("error"): lines.append([link, s["paper"], "this run", "", ("<span class='verdict fails'>failed</span>", "")])
+        if s.get("error"):
+            lines.append([link, s["paper"], "this run", "", ("<span class='verdict fails'>failed</span>", "")])
         for label, folder in s["runs"].items():
             try: d = load_metrics(Path(folder)/"metrics.json")
             except (ValueError, OSError): continue
             verdicts = [c["holds"] for c in d["claims"]]
-            lines.append([link, s["paper"], label, f"{d['minutes']:.1f}", " · ".join(f"{w}: {verdicts.count(k)}" for k, w in ((True, "holds"), (False, "does not hold"), (None, "not tested")) if k in verdicts)])
+            lines.append([link, s["paper"], label, f"{d['minutes']:.1f}",
+                " · ".join(f"{w}: {verdicts.count(k)}" for k,
+                w in ((True, "holds"), (False, "does not hold"), (None, "not tested")) if k in verdicts)])
     return _html_table(["study", "reproduces", "run", "minutes", "claims"], lines, "text")
 
 # %% ../../nbs/evaluate/02_report.ipynb #867d40e5
@@ -496,7 +577,12 @@ def html_report(
     parts = []
     for s in studies:
         error = f"<pre>{escape(s['error'])}</pre>" if s.get("error") else ""
-        parts.append(f"<section id='{escape(s['name'], quote=True)}'><h2>{escape(s['title'])}</h2><p>{escape(s['summary'])}</p><p class='soft'>{escape(s['paper'])}</p>{error}"
-                     + "<div class='runs'>" + "".join(_html_run(label, folder) for label, folder in s["runs"].items()) + "</div></section>")
-    return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width,initial-scale=1'><title>{escape(title)}</title><style>{_STYLE}</style></head>"
-            f"<body><h1>{escape(title)}</h1><p>{escape(note)}</p>{_html_overview(studies)}{''.join(parts)}</body></html>\n")
+        parts.append(f"<section "
+            f"id='{escape(s['name'], quote=True)}'><h2>{escape(s['title'])}</h2><p>{escape(s['summary'])}</p><p "
+            f"class='soft'>{escape(s['paper'])}</p>{error}"
+                     + "<div class='runs'>" + "".join(_html_run(label, folder) for label, folder in s["runs"].items())
+                         + "</div></section>")
+    return (f"<!doctype html><html lang='en'><head><meta charset='utf-8'><meta " f"name='viewport' "
+        f"content='width=device-width,initial-scale=1'><title>{escape(title)}</title><style>{_STYLE}</style></head>"
+            f"<body><h1>{escape(title)}</h1><p>{escape(note)}</p>{_html_overview(studies)}{''.join(parts)}"
+            "</body></html>\n")

@@ -18,7 +18,9 @@ from .metrics import dice
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #1049df89
 _SHARES = (np.arange(8) + 0.5) / 8 # of the brighter tissue in a mixed voxel
-_FRACTIONS = np.concatenate([np.eye(3), np.stack([1 - _SHARES, _SHARES, 0 * _SHARES], 1), np.stack([0 * _SHARES, 1 - _SHARES, _SHARES], 1)]) # (19, 3)
+# (19, 3)
+_FRACTIONS = np.concatenate([np.eye(3), np.stack([1 - _SHARES, _SHARES, 0 * _SHARES], 1),
+    np.stack([0 * _SHARES, 1 - _SHARES, _SHARES], 1)])
 _GROUP = np.repeat(np.arange(5), [1, 1, 1, 8, 8]) # three pure, two mixed kinds
 _SIZE = np.array([1, 1, 1, 8, 8])
 _LABEL = np.eye(3)[_FRACTIONS.argmax(1)] # (19, 3): the larger share names the component
@@ -56,12 +58,14 @@ class _Mixture:
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #9fc934b0
 def _update(m, hist):
-    "One EM step of mixture `m` from the histograms (bins, 3) of the voxels, weighted by their probability of each label."
+    ("One EM step of mixture `m` from the histograms (bins, 3) of the voxels, weighted by their probability "
+        "of each label.")
     r = m.joint(_GRID)
     r *= (hist / hist.sum() / (r @ _LABEL + 1e-300)) @ _LABEL.T
     weight = np.bincount(_GROUP, r.sum(0), 5) + m.kind.strength * np.array(m.kind.typical)
     p = r / (_FRACTIONS @ m.sd)**2
-    mean = np.sort(np.linalg.solve(_FRACTIONS.T @ (p.sum(0)[:, None] * _FRACTIONS) + 1e-9 * np.eye(3), _FRACTIONS.T @ (p.T @ _GRID)))
+    mean = np.sort(np.linalg.solve(_FRACTIONS.T @ (p.sum(0)[:, None] * _FRACTIONS) + 1e-9 * np.eye(3),
+        _FRACTIONS.T @ (p.T @ _GRID)))
     n, ss = r[:, :3].sum(0) + 1e-12, (r[:, :3] * (_GRID[:, None] - mean)**2).sum(0)
     csf = m.kind.order.index(1)
     brain = [k for k in range(3) if k != csf]
@@ -73,8 +77,10 @@ def _update(m, hist):
 def _start(v, kind, steps=30):
     "Mixture from quantiles of the values `v`, refined by EM without neighbours."
     mean = np.quantile(v, kind.start)
-    if mean[2] - mean[0] < 1e-6: raise ValueError("the image has no contrast inside the mask: it is (almost) constant there")
-    m, h = _Mixture(mean, np.full(3, max(np.diff(mean).min() / 3, 0.03)), np.array(kind.typical), kind), np.bincount(_bin(v), minlength=_BINS)
+    if mean[2] - mean[0] < 1e-6:
+        raise ValueError("the image has no contrast inside the mask: it is (almost) constant there")
+    m, h = _Mixture(mean, np.full(3, max(np.diff(mean).min() / 3, 0.03)), np.array(kind.typical),
+        kind), np.bincount(_bin(v), minlength=_BINS)
     for _ in range(steps):
         t = m.tissue(_GRID)
         m = _update(m, h[:, None] * t / t.sum(1, keepdims=True))
@@ -88,15 +94,18 @@ def _potential(mix, index, mask):
     out[mask, 1:] = -np.log(mix.tissue(_GRID))[index]
     return out
 
+# %% ../../nbs/evaluate/01_tissues.ipynb #e258911b
 def _votes(field):
     "How many of a voxel's six neighbours carry each of the four labels, (X, Y, Z, 4)."
     same = field[..., None] == np.arange(4)
     votes = np.zeros(same.shape, np.uint8)
     for axis in range(3):
         v, s = np.moveaxis(votes, axis, 0), np.moveaxis(same, axis, 0)
-        v[1:] += s[:-1]; v[:-1] += s[1:]
+        v[1:] += s[:-1]
+        v[:-1] += s[1:]
     return votes
 
+# %% ../../nbs/evaluate/01_tissues.ipynb #1c62ae72
 def _sweep(mix, index, mask, field, beta):
     "One sweep of the Markov field: the labels, and the probability of each at the masked voxels, (n, 3)."
     potential = _potential(mix, index, mask)
@@ -108,12 +117,14 @@ def _sweep(mix, index, mask, field, beta):
 # %% ../../nbs/evaluate/01_tissues.ipynb #86e73688
 def _legendre(mask, order):
     "Products of Legendre polynomials up to total degree `order`, each of mean 0, at the masked voxels: (n, terms)."
-    values = [np.stack([np.polynomial.legendre.legval(np.linspace(-1, 1, n), np.eye(order + 1)[i]) for i in range(order + 1)]) for n in mask.shape]
+    values = [np.stack([np.polynomial.legendre.legval(np.linspace(-1, 1, n), np.eye(order + 1)[i])
+        for i in range(order + 1)]) for n in mask.shape]
     degrees = [o for o in np.ndindex(*[order + 1 if n > 1 else 1 for n in mask.shape]) if 0 < sum(o) <= order]
     where = np.nonzero(mask)
     terms = np.stack([math.prod(v[d][w] for v, d, w in zip(values, o, where)) for o in degrees], 1)
     return terms - terms.mean(0) # the log field has mean 0: the means keep the scale
 
+# %% ../../nbs/evaluate/01_tissues.ipynb #39e209fd
 def _fit_field(log_values, index, p, mix, basis):
     "Coefficients of the log bias field on `basis`, from voxels that are probably pure GM or WM."
     w = mix.purity(_GRID)[index] * p * (mix.mean / mix.sd)**2
@@ -165,20 +176,25 @@ def _to_volume(x):
     "(H, W), (X, Y, Z) or (N, 1, H, W) as a volume; slices are kept apart by an empty one. Also the way back."
     if x.ndim == 3: return x, lambda y: y
     if x.ndim == 2: return x[..., None], lambda y: y[..., 0]
-    if x.ndim != 4 or x.shape[1] != 1: raise ValueError(f"expected (X, Y, Z), (H, W), or slices of one scan (N, 1, H, W), got {x.shape}")
+    if x.ndim != 4 or x.shape[1] != 1:
+        raise ValueError(f"expected (X, Y, Z), (H, W), or slices of one scan (N, 1, H, W), got {x.shape}")
     out = np.zeros(x.shape[2:] + (2 * len(x) - 1,), x.dtype)
     out[..., ::2] = np.moveaxis(x[:, 0], 0, -1)
     return out, lambda y: np.moveaxis(y[..., ::2], -1, -3)[..., :, None, :, :]
 
+# %% ../../nbs/evaluate/01_tissues.ipynb #ecd22f01
 def _prepare(image, mask):
     "Image and mask as numpy volumes, checked, and the way back."
-    x, m = [a.detach().cpu().numpy() if isinstance(a, Tensor) else None if a is None else np.asarray(a) for a in (image, mask)]
+    x, m = [a.detach().cpu().numpy() if isinstance(a, Tensor) else None if a is None else np.asarray(a)
+        for a in (image, mask)]
     x, back = _to_volume(x.astype(np.float64))
-    if m is not None and m.shape != np.shape(image): raise ValueError(f"mask of shape {m.shape} does not fit an image of shape {tuple(np.shape(image))}")
+    if m is not None and m.shape != np.shape(image):
+        raise ValueError(f"mask of shape {m.shape} does not fit an image of shape {tuple(np.shape(image))}")
     if not np.isfinite(x).all(): raise ValueError("the image holds NaN or infinite values")
     m = _foreground(x) if m is None else _to_volume(m > 0)[0]
     if m.sum() < 200: raise ValueError(f"the mask holds {m.sum()} voxels: too few to segment (is the image empty?)")
-    if np.percentile(x[m], 99.5) <= 0: raise ValueError("the image is not positive inside the mask: give magnitudes, 0 = no signal")
+    if np.percentile(x[m], 99.5) <= 0:
+        raise ValueError("the image is not positive inside the mask: give magnitudes, 0 = no signal")
     return x, m, back
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #ee9bf303
@@ -191,30 +207,37 @@ def segment_tissues(
     order:int=2, # degree of the bias polynomial
 )->Tissues: # labels, probabilities, bias, means
     "Segment CSF, GM and WM with a partial-volume HMRF (after Zhang et al. 2001)."
-    if contrast not in CONTRASTS: raise ValueError(f"unknown contrast {contrast!r}: choose one of {', '.join(CONTRASTS)}")
+    if contrast not in CONTRASTS:
+        raise ValueError(f"unknown contrast {contrast!r}: choose one of {', '.join(CONTRASTS)}")
     x, m, back = _prepare(image, mask)
     kind, scale, full = CONTRASTS[contrast], np.percentile(x[m], 99.5), m
     box = ndimage.find_objects(m.astype(np.uint8))[0]
     x, m, core = x[box] / scale, m[box], _core(m, np.ndim(image) != 3)[box]
-    thin = tuple(slice(None, None, 2 if m.sum() > 400_000 and (axis < 2 or np.ndim(image) == 3) else 1) for axis in range(3))
+    thin = tuple(slice(None, None, 2 if m.sum() > 400_000 and (axis < 2 or np.ndim(image) == 3) else 1)
+        for axis in range(3))
     mix, field, coef = _estimate(x[thin], m[thin], core[thin], kind, beta, order if bias else 0)
     log_bias = _legendre(m, order) @ coef if bias else np.zeros(m.sum())
     if field.shape != m.shape: field = None
     for _ in range(3): field, p = _sweep(mix, _bin(x[m] / np.exp(log_bias)), m, field, beta)
     result = _assemble(full, box, m, np.asarray(field), p, np.exp(log_bias), mix, scale, back)
     lost = [n for n, k in (("GM", 2), ("WM", 3)) if (result.labels == k).sum() < 0.01 * m.sum()]
-    if lost: warnings.warn(f"{' and '.join(lost)} got less than 1 % of the mask: noise hides the difference of the tissues, or contrast={contrast!r} is wrong")
+    if lost:
+        warnings.warn(
+            f"{' and '.join(lost)} got less than 1 % of the mask: noise hides the difference of the tissues, or "
+            f"contrast={contrast!r} is wrong", stacklevel=2)
     return result
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #42e6b1c0
 def _assemble(full, box, m, field, p, bias, mix, scale, back):
     "The result on the grid of the input, in the order CSF, GM, WM."
     order = mix.kind.order
-    labels, fields, prob = np.zeros(full.shape, np.uint8), np.ones(full.shape, np.float32), np.zeros((3,) + full.shape, np.float32)
+    labels, fields, prob = np.zeros(full.shape, np.uint8), np.ones(full.shape, np.float32), np.zeros((3,) + full.shape,
+        np.float32)
     labels[box] = np.array((0,) + order, np.uint8)[field]
     fields[box][m] = bias
     for k, label in enumerate(order): prob[label - 1][box][m] = p[:, k]
-    return Tissues(back(labels), back(prob), back(fields), tuple(float(mix.mean[order.index(i)] * scale) for i in (1, 2, 3)))
+    return Tissues(back(labels), back(prob), back(fields),
+        tuple(float(mix.mean[order.index(i)] * scale) for i in (1, 2, 3)))
 
 # %% ../../nbs/evaluate/01_tissues.ipynb #a63aa8e9
 def tissue_dice(
@@ -225,10 +248,12 @@ def tissue_dice(
     contrast:Literal["t1w", "t2w"]="t1w", # contrast of the predicted image
     bias:bool=True, # estimate a bias field
     beta:float=0.3, # strength of the Potts prior
-)->dict[str, float|np.ndarray]: # Dice of 'csf', 'gm', 'wm': a float, or (N,) for slices; NaN where a tissue is in neither
+)->dict[str, float|np.ndarray]: # Dice of 'csf', 'gm', 'wm': a float, or (N,) for slices; NaN where a tissue is in
+    # neither
     "Dice of the tissues segmented in `pred_image` against the truth (papers 000 and 004 use FAST for this)."
     truth = true_labels.detach().cpu().numpy() if isinstance(true_labels, Tensor) else np.asarray(true_labels)
-    if truth.shape != tuple(np.shape(pred_image)): raise ValueError(f"pred_image and true_labels differ in shape: {tuple(np.shape(pred_image))} and {truth.shape}")
+    if truth.shape != tuple(np.shape(pred_image)):
+        raise ValueError(f"pred_image and true_labels differ in shape: {tuple(np.shape(pred_image))} and {truth.shape}")
     mask = truth > 0 if mask is None else mask
     found = segment_tissues(pred_image, mask, contrast, bias, beta).labels
     return {name: dice(found, truth, label=k, mask=mask) for k, name in enumerate(("csf", "gm", "wm"), 1)}

@@ -89,7 +89,9 @@ class MineBound(nn.Module):
         now = marginal.flatten().logsumexp(0) - math.log(marginal.numel())
         if self.training or self.log_mean.isinf():
             new = now.detach()
-            if not self.log_mean.isinf(): new = torch.logaddexp(self.log_mean + math.log1p(-self.rate), new + math.log(self.rate)) if self.rate < 1 else new
+            if not self.log_mean.isinf():
+                new = torch.logaddexp(self.log_mean + math.log1p(-self.rate),
+                    new + math.log(self.rate)) if self.rate < 1 else new
             self.log_mean.copy_(new)
         weight = (now.detach() - self.log_mean).exp()
         return joint.mean() - now.detach() - weight * (now - now.detach())
@@ -129,8 +131,10 @@ def sb_loss(
 )->Tensor: # scalar
     "Distance minus entropy that a bridge's generator minimises (UNSB, Kim et al. 2024; FGSB eq. 5)."
     steps = len(grid) - 1
-    if not 0 <= index < steps: raise ValueError(f"step {index} is not one of the {steps} of this grid: 0 to {steps - 1}")
-    if x_t.shape != x_1.shape: raise ValueError(f"x_t is {tuple(x_t.shape)} and x_1 {tuple(x_1.shape)}: they must be one batch")
+    if not 0 <= index < steps:
+        raise ValueError(f"step {index} is not one of the {steps} of this grid: 0 to {steps - 1}")
+    if x_t.shape != x_1.shape:
+        raise ValueError(f"x_t is {tuple(x_t.shape)} and x_1 {tuple(x_1.shape)}: they must be one batch")
     entropy, square = joint.mean() - log_partition(marginal, form), (x_t - x_1).square()
     if form == "released": return tau * square.mean() - tau * (steps - index) / steps * entropy
     return square.flatten(1).sum(1).mean() - 2 * tau * (1 - float(grid[index])) * entropy

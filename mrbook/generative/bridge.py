@@ -18,7 +18,8 @@ def time_grid(
     nfe:int=5, # number of network calls N, at least 1
 )->Tensor: # float64 (N + 1,), from 0 to 1
     "Times of the steps (UNSB; read in its released code)."
-    if isinstance(nfe, bool) or int(nfe) != nfe or nfe < 1: raise ValueError(f"the number of network calls must be 1, 2, ...: {nfe}")
+    if isinstance(nfe, bool) or int(nfe) != nfe or nfe < 1:
+        raise ValueError(f"the number of network calls must be 1, 2, ...: {nfe}")
     if nfe == 1: return torch.tensor([0., 1.], dtype=torch.float64)
     harmonic = torch.cat([torch.zeros(1), 1 / torch.arange(1, nfe)]).double().cumsum(0)
     return torch.cat([torch.zeros(1, dtype=torch.float64), .5 + harmonic / harmonic[-1] / 2])
@@ -29,6 +30,7 @@ def _time(t): return torch.as_tensor(t, dtype=torch.float64)
 def _along(t, x): # times (n,) or a number, shaped to multiply x
     return t.to(x).reshape(-1, *[1] * (x.ndim - 1))
 
+# %% ../../nbs/generative/01_bridge.ipynb #c37d7a20
 def between(
     start:Tensor, # images at time `since` (n, ...)
     end:Tensor, # images at time `until`, same shape
@@ -39,10 +41,12 @@ def between(
     noise:Tensor|None=None, # standard normal, same shape; None: the mean
 )->Tensor: # images at time t
     "A point of the Brownian bridge between two images (FGSB eq. 1)."
-    if start.shape != end.shape: raise ValueError(f"the ends differ in shape: {tuple(start.shape)} and {tuple(end.shape)}")
+    if start.shape != end.shape:
+        raise ValueError(f"the ends differ in shape: {tuple(start.shape)} and {tuple(end.shape)}")
     span = _time(until) - _time(since)
     s = (_time(t) - _time(since)) / span
-    if not ((span > 0).all() and (s > -1e-6).all() and (s < 1 + 1e-6).all()): raise ValueError("times must satisfy since <= t <= until and since < until")
+    if not ((span > 0).all() and (s > -1e-6).all() and (s < 1 + 1e-6).all()):
+        raise ValueError("times must satisfy since <= t <= until and since < until")
     mean = torch.lerp(start, end, _along(s, start))
     return mean if noise is None else mean + _along((s * (1 - s) * span * tau).clamp(min=0).sqrt(), start) * noise
 
@@ -64,7 +68,8 @@ class BridgeSchedule:
     @property
     def fractions(self): return self.times.diff() / (1 - self.times[:-1]) # s of each hop, (N,); the last is 1
     @property
-    def sd(self): return (self.fractions * (1 - self.fractions) * (1 - self.times[:-1]) * self.tau).sqrt() # noise of each hop, (N,)
+    def sd(self): # noise of each hop, (N,)
+        return (self.fractions * (1 - self.fractions) * (1 - self.times[:-1]) * self.tau).sqrt()
     @property
     def anchor_weights(self): # alpha_k of steps 0 to N, from 1 to 0
         return 1 - (self.times if self.alpha == "grid" else torch.linspace(0, 1, self.nfe + 1, dtype=torch.float64))
@@ -72,8 +77,10 @@ class BridgeSchedule:
     def check(self, k:Tensor|int)->Tensor:
         "Step numbers as an integer tensor, refused if out of range."
         k = torch.as_tensor(k)
-        if k.is_floating_point() or k.is_complex() or k.dtype == torch.bool: raise ValueError(f"steps are integers, got {k.dtype}")
-        if k.numel() == 0 or (k < 0).any() or (k >= self.nfe).any(): raise ValueError(f"steps run from 0 to {self.nfe - 1}: {k.tolist()}")
+        if k.is_floating_point() or k.is_complex() or k.dtype == torch.bool:
+            raise ValueError(f"steps are integers, got {k.dtype}")
+        if k.numel() == 0 or (k < 0).any() or (k >= self.nfe).any():
+            raise ValueError(f"steps run from 0 to {self.nfe - 1}: {k.tolist()}")
         return k
 
     def hop(self,
@@ -85,15 +92,18 @@ class BridgeSchedule:
     )->Tensor: # where the walk is at step k + 1
         "One hop towards the predicted end (UNSB; with `anchor`: FGSB eq. 7)."
         k = self.check(k).cpu()
-        if k.ndim > 1 or (k.ndim == 1 and len(k) not in (1, len(x))): raise ValueError(f"k has shape {tuple(k.shape)}: give one step, or one for each of the {len(x)} images")
+        if k.ndim > 1 or (k.ndim == 1 and len(k) not in (1, len(x))):
+            raise ValueError(f"k has shape {tuple(k.shape)}: give one step, or one for each of the {len(x)} images")
         if anchor is None: return between(x, end, self.times[k + 1], self.times[k], 1., self.tau, noise)
-        if anchor.shape != x.shape: raise ValueError(f"the anchor has shape {tuple(anchor.shape)}, the images {tuple(x.shape)}")
+        if anchor.shape != x.shape:
+            raise ValueError(f"the anchor has shape {tuple(anchor.shape)}, the images {tuple(x.shape)}")
         return between(anchor, end, 1 - self.anchor_weights[k + 1], 0., 1., self.tau, noise)
 
 # %% ../../nbs/generative/01_bridge.ipynb #225f424b
 @dataclass
 class Chain:
-    "A walk: what the network saw and said. Lists have one entry per call where all images made the same calls, else only the last."
+    ("A walk: what the network saw and said. Lists have one entry per call where all images made the same "
+        "calls, else only the last.")
     states: list = field(default_factory=list) # x_{t_k} (n, ...), the first is the source
     ends: list = field(default_factory=list) # the network's answers (n, ...)
     step: Tensor|None = None # (n,) step of the last call
@@ -117,10 +127,12 @@ def roll_out(
     shared:bool=False, # the same noise and latent for every image of the batch
     latent:int|None=None, # width of z; None: net.latent, or 0
 )->Chain: # the walk; `.end` is the answer
-    "Walk from the source by hops without gradient, then call the network once more with gradient (UNSB; FGSB's generation stage)."
+    ("Walk from the source by hops without gradient, then call the network once more with gradient (UNSB; "
+        "FGSB's generation stage).")
     n, last = len(source), schedule.nfe - 1
     step = schedule.check(last if until is None else until).to(source.device)
-    if step.ndim > 1 or (step.ndim == 1 and len(step) != n): raise ValueError(f"until has shape {tuple(step.shape)}: give one step, or one for each of the {n} images")
+    if step.ndim > 1 or (step.ndim == 1 and len(step) != n):
+        raise ValueError(f"until has shape {tuple(step.shape)}: give one step, or one for each of the {n} images")
     for name, v in dict(anchor=anchor, condition=condition, z=z).items():
         if v is not None and len(v) != n: raise ValueError(f"{name} has {len(v)} rows for {n} images")
     step, same = step.expand(n), step.ndim == 0
@@ -137,8 +149,12 @@ def roll_out(
         for k in range(int(step.max())):
             rows = slice(None) if same else step > k
             end, eps = call(x, torch.full_like(step[rows], k), rows), fresh(source.shape)
-            moved = schedule.hop(x[rows], end, k, None if eps is None else eps[rows], None if anchor is None else anchor[rows])
-            if same: chain.states.append(x); chain.ends.append(end)
+            moved = schedule.hop(x[rows], end, k, None if eps is None else eps[rows],
+                None if anchor is None else anchor[rows])
+            if same:
+                chain.states.append(x)
+                chain.ends.append(end)
             x = moved if same else x.masked_scatter(rows.reshape(-1, *[1] * (x.ndim - 1)), moved)
-    chain.states.append(x); chain.ends.append(call(x, step, slice(None)))
+    chain.states.append(x)
+    chain.ends.append(call(x, step, slice(None)))
     return chain

@@ -24,7 +24,8 @@ def to_map(
     any:bool=False, # True: the largest value under each cell; False: the mean
 )->Tensor: # (n, h * w), float32
     "A map of the image's pixels at the size of a feature map."
-    if values.ndim != 4 or values.shape[:2] != (len(like), 1): raise ValueError(f"expected a map of shape ({len(like)}, 1, h, w), got {tuple(values.shape)}")
+    if values.ndim != 4 or values.shape[:2] != (len(like), 1):
+        raise ValueError(f"expected a map of shape ({len(like)}, 1, h, w), got {tuple(values.shape)}")
     pool = F.adaptive_max_pool2d if any else F.adaptive_avg_pool2d
     return pool(values.to(like.device, torch.float32), like.shape[-2:]).flatten(1)
 
@@ -53,19 +54,25 @@ class PatchHeads(nn.Module):
     ):
         super().__init__()
         self.channels = tuple(int(c) for c in channels)
-        if not self.channels or min(self.channels) < 1: raise ValueError(f"channels={channels}: give the width of each feature map")
-        self.heads = nn.ModuleList([nn.Sequential(nn.Linear(c, width), nn.ReLU(), nn.Linear(width, width)) for c in self.channels])
+        if not self.channels or min(self.channels) < 1:
+            raise ValueError(f"channels={channels}: give the width of each feature map")
+        self.heads = nn.ModuleList([nn.Sequential(nn.Linear(c, width), nn.ReLU(), nn.Linear(width, width))
+            for c in self.channels])
         for m in self.modules():
-            if isinstance(m, nn.Linear): nn.init.xavier_normal_(m.weight, generator=generator); nn.init.zeros_(m.bias)
+            if isinstance(m, nn.Linear):
+                nn.init.xavier_normal_(m.weight, generator=generator)
+                nn.init.zeros_(m.bias)
 
     def forward(self,
         maps:list[Tensor], # one (n, c, h, w) per head
         indices:list[Tensor], # one (n, p) per map, from `draw_locations`
     )->list[Tensor]: # one (n, p, width) per map, unit length
         found = tuple(m.shape[1] for m in maps)
-        if found != self.channels: raise ValueError(f"these heads are built for maps with {self.channels} channels, not {found}")
+        if found != self.channels:
+            raise ValueError(f"these heads are built for maps with {self.channels} channels, not {found}")
         return [F.normalize(head(_take(m, i)), dim=-1) for head, m, i in zip(self.heads, maps, indices, strict=True)]
 
+# %% ../../nbs/generative/03_contrastive.ipynb #09fce8a9
 def _take(features, index):
     "Features (n, c, h, w) at places (n, p), as (n, p, c)."
     return features.flatten(2).mT.gather(1, index[..., None].expand(-1, -1, features.shape[1]))
@@ -73,6 +80,7 @@ def _take(features, index):
 # %% ../../nbs/generative/03_contrastive.ipynb #7f078ca5
 NEGATIVES = ("mask", "image")
 
+# %% ../../nbs/generative/03_contrastive.ipynb #9ce62dd3
 def patch_nce(
     query:Tensor, # unit vectors of the output, (n, p, d), with gradient
     key:Tensor, # unit vectors of the input at the same places, (n, p, d); detached
@@ -83,8 +91,10 @@ def patch_nce(
 )->Tensor: # scalar, nats: weighted mean over the queries of all images
     "Cross-entropy of finding a patch's own place among the others of its image (CUT; FGSB eqs. 9 and 14)."
     if negatives not in NEGATIVES: raise ValueError(f"no negatives {negatives!r}; there are {', '.join(NEGATIVES)}")
-    if query.shape != key.shape: raise ValueError(f"query {tuple(query.shape)} and key {tuple(key.shape)} must be the same places")
-    with torch.autocast(query.device.type, enabled=False): logits = query.float() @ key.detach().float().mT / temperature
+    if query.shape != key.shape:
+        raise ValueError(f"query {tuple(query.shape)} and key {tuple(key.shape)} must be the same places")
+    with torch.autocast(query.device.type, enabled=False):
+        logits = query.float() @ key.detach().float().mT / temperature
     rows = torch.ones_like(logits[..., 0]) if weight is None else weight
     if inside is not None:
         own = torch.eye(query.shape[1], dtype=torch.bool, device=query.device)

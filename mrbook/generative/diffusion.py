@@ -78,7 +78,8 @@ def target(
     prediction:str="eps", # eps, x0 or v
 )->Tensor: # what a network of this kind should return
     "The quantity that a network predicts (v: Salimans & Ho 2022)."
-    if prediction not in PREDICTIONS: raise ValueError(f"no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
+    if prediction not in PREDICTIONS:
+        raise ValueError(f"no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
     return {"eps": noise, "x0": x0, "v": alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * x0}[prediction]
 
 # %% ../../nbs/generative/00_diffusion.ipynb #a48099c2
@@ -133,7 +134,8 @@ def grid(
     "Step numbers that a sampler visits (quad: Zhu et al. 2023)."
     if not 1 <= steps <= total: raise ValueError(f"a sampler needs 1 to {total} steps, not {steps}")
     if kind == "uniform": t = torch.linspace(0, total - 1, steps, dtype=torch.float64).round()
-    elif kind == "quad": t = (total - 1 - torch.linspace(0, total**2, steps, dtype=torch.float64).sqrt().floor()).clamp(min=0)
+    elif kind == "quad":
+        t = (total - 1 - torch.linspace(0, total**2, steps, dtype=torch.float64).sqrt().floor()).clamp(min=0)
     else: raise ValueError(f"no grid {kind!r}; there are uniform and quad")
     return [total - 1] if steps == 1 else sorted({int(i) for i in t}, reverse=True)
 
@@ -178,7 +180,8 @@ def fast_precision(
     "The precision in which this device is fastest at inference."
     known = Path("/proc/cpuinfo")
     if torch.device(device).type == "cuda": return "bf16"
-    return "bf16" if torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16", "AMX") or known.exists() and {"amx_bf16", "avx512_bf16"} & set(known.read_text().split()) else "no"
+    return "bf16" if torch.backends.cpu.get_cpu_capability() in ("AVX512_BF16",
+        "AMX") or known.exists() and {"amx_bf16", "avx512_bf16"} & set(known.read_text().split()) else "no"
 
 # %% ../../nbs/generative/00_diffusion.ipynb #135486eb
 def draw(
@@ -202,7 +205,8 @@ class Diffusion(nn.Module):
         precision:str="no", # no or bf16: autocast around the network
     ):
         super().__init__()
-        if prediction not in PREDICTIONS: raise ValueError(f"no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
+        if prediction not in PREDICTIONS:
+            raise ValueError(f"no prediction {prediction!r}; there are {', '.join(PREDICTIONS)}")
         self.net, self.schedule, self.prediction, self.precision = net, schedule or Schedule(), prediction, precision
 
     @property
@@ -226,7 +230,8 @@ class Diffusion(nn.Module):
         x0 = to_x0(self.output(x_t, t, y)[0], x_t, self.schedule.at(t, x_t), self.prediction)
         return x0.clamp(-1, 1) if clip else x0
 
-    def loss(self, x0:Tensor, y:Tensor|None=None, *args, **options)->Tensor: return diffusion_loss(self, x0, y, *args, **options)
+    def loss(self, x0:Tensor, y:Tensor|None=None, *args, **options)->Tensor:
+        return diffusion_loss(self, x0, y, *args, **options)
     def ddim_sample(self, shape:tuple, **options)->Tensor: return ddim_sample(self, shape, **options)
     def ddpm_sample(self, shape:tuple, **options)->Tensor: return ddpm_sample(self, shape, **options)
 
@@ -243,11 +248,14 @@ def diffusion_loss(
     class_dropout:float=0., # share of labels hidden, 0 to 1
 )->Tensor: # scalar
     "Squared error of the prediction, plus the variance term if the network predicts it."
-    if weighting not in ("none", "min_snr", "x0"): raise ValueError(f"no weighting {weighting!r}; there are none, min_snr and x0")
+    if weighting not in ("none", "min_snr", "x0"):
+        raise ValueError(f"no weighting {weighting!r}; there are none, min_snr and x0")
     where = generator.device if generator is not None else x0.device
-    if t is None: t = torch.randint(diffusion.schedule.steps, (len(x0),), generator=generator, device=where).to(x0.device)
+    if t is None:
+        t = torch.randint(diffusion.schedule.steps, (len(x0),), generator=generator, device=where).to(x0.device)
     if noise is None: noise = draw(x0.shape, generator, device=x0.device)
-    if y is not None and class_dropout: y = torch.where(torch.rand(len(y), generator=generator, device=where).to(y.device) < class_dropout, -1, y)
+    if y is not None and class_dropout:
+        y = torch.where(torch.rand(len(y), generator=generator, device=where).to(y.device) < class_dropout, -1, y)
     a = diffusion.schedule.at(t, x0)
     x_t = q_sample(x0, noise, a)
     out, u = diffusion.output(x_t, t, y)
@@ -272,7 +280,8 @@ def _begin(diffusion, shape, start, start_step, steps, kind, generator, shared):
     visited = [t for t in grid(steps, diffusion.schedule.steps, kind) if t <= first]
     if not visited or visited[0] != first: visited = [first] + visited
     if start is None: x = draw(shape, generator, shared, diffusion.device)
-    elif tuple(start.shape) != tuple(shape): raise ValueError(f"start has shape {tuple(start.shape)}, the sample {tuple(shape)}")
+    elif tuple(start.shape) != tuple(shape):
+        raise ValueError(f"start has shape {tuple(start.shape)}, the sample {tuple(shape)}")
     elif start_step is None: x = start
     else: x = q_sample(start, draw(shape, generator, shared, start.device), diffusion.schedule.alpha_bar[first].item())
     return x, list(zip(visited, visited[1:] + [-1]))
@@ -318,12 +327,14 @@ def ddpm_sample(
     progress:bool=False, # show a bar
 )->Tensor: # images in [-1, 1]
     "Images from noise by ancestral sampling (Ho et al. 2020, algorithm 2)."
-    if variance not in ("small", "large", "learned"): raise ValueError(f"no variance {variance!r}; there are small, large and learned")
+    if variance not in ("small", "large", "learned"):
+        raise ValueError(f"no variance {variance!r}; there are small, large and learned")
     x, pairs = _begin(diffusion, shape, start, start_step, steps, kind, generator, shared_noise)
     for t, following in tqdm(pairs, disable=not progress, desc="ddpm"):
         a, b = (diffusion.schedule.at(torch.tensor([i], device=x.device), x) for i in (t, following))
         out, u = diffusion.output(x, torch.full((len(x),), t, device=x.device), y)
-        if variance == "learned" and u is None: raise ValueError("this network predicts no variance: build it with learn_variance=True")
+        if variance == "learned" and u is None:
+            raise ValueError("this network predicts no variance: build it with learn_variance=True")
         x0 = to_x0(out, x, a, diffusion.prediction)
         mean, var = posterior(x0.clamp(-1, 1) if clip else x0, x, a, b)
         if variance == "large": var = 1 - a / b

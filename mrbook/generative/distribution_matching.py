@@ -29,7 +29,8 @@ def renoise(
     generator:torch.Generator|None=None, # source of randomness
 )->tuple[Tensor, Tensor]: # noisy images with gradient to x, steps (n,)
     "Images under noise of random levels (DMD2: 0.02 to 0.98 for the gradient, all levels for the critic)."
-    if not 0 <= low <= high <= 1: raise ValueError(f"levels are shares of the schedule with 0 <= low <= high <= 1, not {low} and {high}")
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"levels are shares of the schedule with 0 <= low <= high <= 1, not {low} and {high}")
     if t is None:
         first, last = round(low * schedule.steps), min(round(high * schedule.steps), schedule.steps - 1)
         where = generator.device if generator is not None else x.device
@@ -49,7 +50,8 @@ def dmd_gradient(
     noise:Tensor|None=None, # None: drawn
     generator:torch.Generator|None=None, # source of randomness
 )->Tensor: # shape of x, no graph: to be descended
-    "Where the generator's images should not go: critic minus teacher, scaled per sample (DMD, eq. 7 and 8; DMD2's code)."
+    ("Where the generator's images should not go: critic minus teacher, scaled per sample (DMD, eq. 7 and 8; "
+        "DMD2's code).")
     with torch.no_grad():
         x_t, t = renoise(x, teacher.schedule, low, high, t, noise, generator)
         real, fake = (m.predict_x0(x_t, t, y, clip=False) for m in (teacher, critic))
@@ -62,7 +64,9 @@ def dmd_loss(
     gradient:Tensor, # of `dmd_gradient`, same shape
 )->Tensor: # scalar; its slope at x is gradient / number of values
     "A loss that has the given gradient: half the mean square distance to x - g, held fixed (DMD2)."
-    if x.shape != gradient.shape: raise ValueError(f"the images are {tuple(x.shape)}, the gradient {tuple(gradient.shape)}: they must be one batch")
+    if x.shape != gradient.shape:
+        raise ValueError(
+            f"the images are {tuple(x.shape)}, the gradient {tuple(gradient.shape)}: they must be one batch")
     return F.mse_loss(x.float(), (x - gradient).detach().float()) / 2
 
 # %% ../../nbs/generative/04_distribution_matching.ipynb #41e70e85
@@ -90,9 +94,12 @@ class Critic(nn.Module):
         super().__init__()
         self.diffusion, self.head = diffusion, None
         if not head: return
-        if not isinstance(diffusion.net, UNet): raise ValueError(f"the classifier reads the middle of a UNet, and this network is a {type(diffusion.net).__name__}: use head=False")
+        if not isinstance(diffusion.net, UNet):
+            raise ValueError(f"the classifier reads the middle of a UNet, and this network is a "
+                f"{type(diffusion.net).__name__}: use head=False")
         c = diffusion.net.config.channels * diffusion.net.config.mults[-1]
-        self.head = nn.Sequential(nn.Conv2d(c, c, 4, stride=2, padding=2), norm(c), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(c, 1))
+        self.head = nn.Sequential(nn.Conv2d(c, c, 4, stride=2, padding=2), norm(c), nn.SiLU(), nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(), nn.Linear(c, 1))
 
     @property
     def schedule(self): return self.diffusion.schedule
@@ -113,7 +120,8 @@ class Critic(nn.Module):
         "What the head says of the images under noise of any level."
         if self.head is None: raise ValueError("this critic has no classifier: make it with head=True")
         d, (x_t, t) = self.diffusion, renoise(x, self.schedule, generator=generator)
-        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=d.precision == "bf16"): return self.head(bottleneck(d.net, x_t, t, y)).float()
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=d.precision == "bf16"):
+            return self.head(bottleneck(d.net, x_t, t, y)).float()
 
 # %% ../../nbs/generative/04_distribution_matching.ipynb #25e64fe6
 def as_critic(
@@ -171,10 +179,16 @@ def distill(
     watch=None, # function (step), called after each turn of the student
 )->list[float]: # denoising loss of the critic, one per turn of the student
     "Pull a one-call generator onto the teacher's distribution (DMD2, without its classifier)."
-    if critic_turns < 1: raise ValueError(f"critic_turns={critic_turns}: the critic must learn at least once for each turn of the student")
-    players = [(torch.optim.AdamW(m.parameters(), r, weight_decay=.01), m) for m, r in ((student, lr), (critic, critic_lr))]
+    if critic_turns < 1:
+        raise ValueError(
+            f"critic_turns={critic_turns}: the critic must learn at least once for each turn of the student")
+    players = [(torch.optim.AdamW(m.parameters(), r, weight_decay=.01), m) for m,
+        r in ((student, lr), (critic, critic_lr))]
     def learn(optimizer, module, loss):
-        optimizer.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(module.parameters(), 10.); optimizer.step()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), 10.)
+        optimizer.step()
         return loss.item()
     history = []
     for step in range(steps):

@@ -23,7 +23,8 @@ def bin_centers(
     device:torch.device|str="cpu", # device of the result
 )->Tensor: # centres, shape (bins,)
     "Centres of equal bins that tile [`low`, `high`]."
-    if bins < 2 or not high > low: raise ValueError(f"need at least 2 bins and low < high, got bins={bins}, low={low}, high={high}")
+    if bins < 2 or not high > low:
+        raise ValueError(f"need at least 2 bins and low < high, got bins={bins}, low={low}, high={high}")
     return low + (torch.arange(bins, dtype=dtype, device=device) + 0.5) * ((high - low) / bins)
 
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #69d2e611
@@ -36,7 +37,8 @@ def _fine_grid(x, bins, bandwidth, low, high):
     nodes, scale = (bins + 2 * reach) * phases, phases / width
     position = (x.to(_real(x)) - (low + (0.5 - reach) * width)) * scale
     left = position.clamp(0, nodes - 2).floor()
-    u = (torch.arange((2 * reach + 1) * phases, dtype=left.dtype, device=x.device) / phases - reach) * (width / bandwidth)
+    u = (torch.arange((2 * reach + 1) * phases, dtype=left.dtype, device=x.device) / phases - reach) * (
+        width / bandwidth)
     kernel = torch.exp(-0.5 * u**2) * (u.abs() <= 5)
     inside = (position >= 0) & (position <= nodes - 1)
     return left.long(), (position - left).clamp(0, 1), inside, kernel.view(1, -1, phases).mT.contiguous(), scale
@@ -47,7 +49,8 @@ class _SoftCount(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, w, *grid):
         left, t, _, kernel, _ = _fine_grid(x, *grid)
-        ctx.save_for_backward(x, w); ctx.grid = grid
+        ctx.save_for_backward(x, w)
+        ctx.grid = grid
         phases, taps = kernel.shape[1:]
         fine, right = t.new_zeros(x.shape[0], (grid[0] + taps - 1) * phases), t * w
         fine.scatter_add_(1, left, w - right).scatter_add_(1, left + 1, right)
@@ -76,16 +79,23 @@ def soft_histogram(
     "Kernel density histogram (DACT section 2.2.1); pixels far outside [`low`, `high`] do not count."
     width = (bin_centers(bins, low, high)[1] - bin_centers(bins, low, high)[0]).item()
     bandwidth = width if bandwidth is None else bandwidth
-    if not bandwidth >= width / 16: raise ValueError(f"bandwidth {bandwidth} is not a positive number of at least 1/16 of a bin, {width / 16:.2g}")
+    if not bandwidth >= width / 16:
+        raise ValueError(f"bandwidth {bandwidth} is not a positive number of at least 1/16 of a bin, {width / 16:.2g}")
     x = x.flatten(1)
     w = torch.ones_like(x) if weights is None else weights.flatten(1)
-    if w.shape != x.shape: raise ValueError(f"weights have shape {tuple(w.shape)} per row and pixels {tuple(x.shape)}: give one weight per pixel")
-    if not (x.isfinite().all() and w.isfinite().all() and (w >= 0).all()): raise ValueError("intensities must be finite and weights finite and >= 0: found NaN, infinite or negative values")
+    if w.shape != x.shape:
+        raise ValueError(
+            f"weights have shape {tuple(w.shape)} per row and pixels {tuple(x.shape)}: give one weight per pixel")
+    if not (x.isfinite().all() and w.isfinite().all() and (w >= 0).all()):
+        raise ValueError(
+            "intensities must be finite and weights finite and >= 0: found NaN, infinite or negative values")
     count = _SoftCount.apply(x, w.to(_real(x)), bins, bandwidth, low, high)
     total = count.sum(-1, keepdim=True)
     if not (total > 0).all():
         why = f"no pixel lies between {low:g} and {high:g}" if (w.sum(-1) > 0).all() else "all its weights are zero"
-        raise ValueError(f"a slice has nothing to count, {why}: scale the image to {low:g} to {high:g} and give a mask that covers tissue")
+        raise ValueError(
+            f"a slice has nothing to count, {why}: scale the image to {low:g} to {high:g} and give a mask that "
+            f"covers tissue")
     return (count / total).to(x.dtype if x.is_floating_point() else torch.float32)
 
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #639e9f4d
@@ -94,17 +104,24 @@ def _checked(hist, name):
     h = hist.flatten(0, -2) if hist.dim() > 1 else hist[None]
     h = h.to(_real(h))
     if not h.isfinite().all(): raise ValueError(f"the {name} histogram holds NaN or infinite values")
-    if (h < 0).any(): raise ValueError(f"the {name} histogram holds negative values: a histogram counts mass, it cannot")
-    if not (h.sum(-1) > 0).all(): raise ValueError(f"the {name} histogram is empty, no pixel was counted: give a slice and a mask that show tissue")
+    if (h < 0).any():
+        raise ValueError(f"the {name} histogram holds negative values: a histogram counts mass, it cannot")
+    if not (h.sum(-1) > 0).all():
+        raise ValueError(
+            f"the {name} histogram is empty, no pixel was counted: give a slice and a mask that show tissue")
     return h
 
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #d0203d68
 def _distributions(source, target, floor):
     "Both histograms as (n, bins) distributions with `floor` added to every bin."
     a, b = _checked(source, "source"), _checked(target, "target")
-    if a.shape != b.shape: raise ValueError(f"the histograms differ in shape, {tuple(source.shape)} and {tuple(target.shape)}: use the same slices and bins")
+    if a.shape != b.shape:
+        raise ValueError(
+            f"the histograms differ in shape, {tuple(source.shape)} and {tuple(target.shape)}: use the same "
+            f"slices and bins")
     mass = a.sum(-1, keepdim=True), b.sum(-1, keepdim=True)
-    if not torch.allclose(*mass, rtol=1e-3): raise ValueError("mass mismatch: source and target histograms must have the same total; normalise both to 1")
+    if not torch.allclose(*mass, rtol=1e-3):
+        raise ValueError("mass mismatch: source and target histograms must have the same total; normalise both to 1")
     a, b = a / mass[0] + floor, b / mass[1] + floor
     return a / a.sum(-1, keepdim=True), b / b.sum(-1, keepdim=True)
 
@@ -121,7 +138,8 @@ def quantile_lut(
     Fa, Fb = a.cumsum(-1), b.cumsum(-1)
     G = F.pad((b * c).cumsum(-1), (1, 0))
     before = F.pad(Fa[:, :-1], (1, 0))
-    first, last = (torch.searchsorted(Fb, q.contiguous(), right=r).clamp(max=len(c) - 1) for q, r in ((before, True), (Fa, False)))
+    first, last = (torch.searchsorted(Fb, q.contiguous(), right=r).clamp(max=len(c) - 1) for q,
+        r in ((before, True), (Fa, False)))
     integral = lambda q, j: G.gather(-1, j) + (q - F.pad(Fb, (1, 0)).gather(-1, j)) * c[j]
     mean = (integral(Fa, last) - integral(before, first)) / a.clamp_min(1e-12)
     lut = torch.minimum(torch.maximum(mean, c[first]), c[torch.maximum(first, last)])
@@ -165,7 +183,8 @@ def _exact_start(a, b, epsilon):
     i = torch.searchsorted(Fa, q).clamp(max=len(c) - 1)
     below, above = q - F.pad(Fa, (1, 0)).gather(-1, i), Fa.gather(-1, i) - q
     half = 0.5 * b.log().diff()
-    odds = torch.minimum(above, b[:, 1:]).clamp_min(tiny).log() - torch.minimum(below, b[:, :-1]).clamp_min(tiny).log() - half
+    odds = torch.minimum(above, b[:, 1:]).clamp_min(tiny).log() - torch.minimum(below,
+        b[:, :-1]).clamp_min(tiny).log() - half
     ridge = 2 / (len(c)**2 * epsilon) * (0.5 - (below / a.gather(-1, i)).clamp(0, 1))
     smaller = torch.where(ridge.abs() < odds.abs(), ridge, odds) * (ridge * odds > 0)
     rise = (c[1:] - c[:-1]) * (c[1:] + c[:-1] - 2 * c[i]) / epsilon
@@ -198,7 +217,7 @@ def _newton_step(L, w, g): return w * torch.cholesky_solve((w * g)[..., None], L
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #9049f33f
 def _newton(a, b, kernel, v, tol, max_iter):
     "Maximise the semi-dual from `v`: potential, marginal error (n,), iterations."
-    L = base = None
+    L = base = step = None
     for i in range(max_iter + 1):
         pi, lse = _rows(v, kernel)
         col = _columns(a, pi)
@@ -259,7 +278,8 @@ def _solve(a, b, kernel, v, tol, max_iter, fall_back):
         better = ~(error_new >= error[todo])
         v[todo], error[todo] = torch.where(better[:, None], v_new, v[todo]), torch.where(better, error_new, error[todo])
         for k in todo: status[k] = name
-    return Potential(v, error, (i,) * len(v), tuple(s if e < tol else "not converged" for s, e in zip(status, error.tolist())))
+    return Potential(v, error, (i,) * len(v), tuple(s if e < tol else "not converged" for s,
+        e in zip(status, error.tolist())))
 
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #ab4b477c
 def _kernel(bins, epsilon, like):
@@ -271,23 +291,29 @@ def _kernel(bins, epsilon, like):
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #c93b1ffd
 def _better(a, b, kernel, v, warm):
     "Of two potentials, for each member the one with the higher semi-dual."
-    if warm.shape != v.shape: raise ValueError(f"warm_start has shape {tuple(warm.shape)}, the histograms {tuple(v.shape)}: pass the potential of the same batch and bins")
+    if warm.shape != v.shape:
+        raise ValueError(
+            f"warm_start has shape {tuple(warm.shape)}, the histograms {tuple(v.shape)}: pass the potential of "
+            f"the same batch and bins")
     dual = lambda v: ((b * v).sum(-1) - (a * _rows(v, kernel)[1]).sum(-1))[:, None]
     return torch.where(dual(warm) > dual(v), warm, v)
 
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #cc36e278
 @torch.no_grad()
 def _potential(a, b, kernel, epsilon, tol, max_iter, warm_start, solver, fall_back):
-    "Potential for positive distributions `a` and `b` (n, bins): one member after the other on the CPU, where a plan just fits the cache."
+    ("Potential for positive distributions `a` and `b` (n, bins): one member after the other on the CPU, "
+        "where a plan just fits the cache.")
     if not (b > 0).all(): raise ValueError("floor must be positive: an empty bin has no finite potential")
-    if solver not in ("newton", "sinkhorn"): raise ValueError(f"unknown solver {solver!r}: choose 'newton' or 'sinkhorn'")
+    if solver not in ("newton", "sinkhorn"):
+        raise ValueError(f"unknown solver {solver!r}: choose 'newton' or 'sinkhorn'")
     if a.dtype == torch.float32: tol = max(tol, 3e-5)
     v = _exact_start(a, b, epsilon) if solver == "newton" else b.log()
     if warm_start is not None: v = _better(a, b, kernel, v, getattr(warm_start, "v", warm_start).to(v))
     group = 1 if a.device.type == "cpu" else len(a)
     solve = partial(_solve if solver == "newton" else _plain, tol=tol, max_iter=max_iter, fall_back=fall_back)
     parts = [solve(*(t[k:k + group] for t in (a, b)), kernel, v[k:k + group]) for k in range(0, len(a), group)]
-    return Potential(torch.cat([p.v for p in parts]), torch.cat([p.error for p in parts]), sum((p.iterations for p in parts), ()), sum((p.status for p in parts), ()))
+    return Potential(torch.cat([p.v for p in parts]), torch.cat([p.error for p in parts]),
+        sum((p.iterations for p in parts), ()), sum((p.status for p in parts), ()))
 
 # %% ../../nbs/generative/05_sinkhorn_lut.ipynb #81e7ed8b
 def sinkhorn_potential(
@@ -350,14 +376,17 @@ def sinkhorn_lut(
     solver:str="newton", # 'newton', or 'sinkhorn' for plain sweeps
     fall_back:bool=True, # try annealing and plain Sinkhorn where Newton fails
     full_output:bool=False, # also return the `Potential`
-)->Tensor: # table, shape (..., bins): target intensity at each source bin centre, non-decreasing; differentiable in both histograms
+)->Tensor: # table, shape (..., bins): target intensity at each source bin centre, non-decreasing; differentiable in
+    # both histograms
     "Look-up table by conditional expectation of the entropic plan (DACT section 2.2.1)."
     if target_hist.dtype != source_hist.dtype: target_hist = target_hist.to(source_hist.dtype)
     a, b = _distributions(source_hist, target_hist, floor)
     if debias: a, b = torch.cat([a, a]), torch.cat([b, a])
     kernel = _kernel(a.shape[-1], epsilon, a)
     found = _potential(a, b, kernel, epsilon, tol, max_iter, warm_start, solver, fall_back)
-    if "not converged" in found.status and fall_back: warnings.warn(f"entropic transport stopped at marginal error {found.error.max():.1e}, above tol={tol}: raise max_iter, epsilon or tol")
+    if "not converged" in found.status and fall_back:
+        warnings.warn(f"entropic transport stopped at marginal error {found.error.max():.1e}, above tol={tol}: raise "
+            f"max_iter, epsilon or tol", stacklevel=2)
     c = bin_centers(a.shape[-1], low, high, a.dtype, a.device)
     lut = _ImplicitLUT.apply(a, b, found.v, kernel, c)
     if debias: lut = (lut[:len(a) // 2] + c - lut[len(a) // 2:]).clamp(low, high).sort(-1).values
@@ -373,7 +402,8 @@ def apply_lut(
 )->Tensor: # mapped intensities, shape and dtype of `x`; differentiable in `x` and `lut`
     "Linear interpolation of a table between its bin centres; constant beyond the first and the last centre."
     bins = lut.shape[-1]
-    if lut.dim() > 1 and lut.shape[0] not in (1, len(x)): raise ValueError(f"{len(x)} images and {lut.shape[0]} tables: give one table per image, or one for all")
+    if lut.dim() > 1 and lut.shape[0] not in (1, len(x)):
+        raise ValueError(f"{len(x)} images and {lut.shape[0]} tables: give one table per image, or one for all")
     lut = lut.to(x.dtype).expand(len(x), bins)
     position = ((x.flatten(1) - low) * (bins / (high - low)) - 0.5).clamp(0, bins - 1)
     left = position.detach().floor().clamp(max=bins - 2)

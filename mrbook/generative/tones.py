@@ -39,7 +39,8 @@ class ToneTable:
         x, y = self.x.to(v.device), self.y.to(v.device)
         at = v.to(x.dtype).clamp(x[0], x[-1])
         right = torch.searchsorted(x, at.detach().contiguous(), right=True).clamp(max=len(x) - 1)
-        left = (right - 1).clamp(min=0); gap = x[right] - x[left]
+        left = (right - 1).clamp(min=0)
+        gap = x[right] - x[left]
         t = torch.where(gap > 0, (at - x[left]) / torch.where(gap > 0, gap, 1.), 1.)
         return torch.lerp(y[left], y[right], t).to(v.dtype)
 
@@ -62,6 +63,7 @@ def foreground_quantiles(
                           "this is no scan, or it was not scaled to [0, 1]")
     return inside[::len(inside) // 200_000 + 1].quantile(torch.linspace(0, 1, levels, device=x.device))
 
+# %% ../../nbs/generative/06_tones.ipynb #7d9ac299
 def tones_of_quantiles(
     own:Tensor, # (levels,) non-decreasing, of the source
     goal:Tensor, # (levels,) of the target, at the same shares
@@ -80,6 +82,7 @@ def tones_of_quantiles(
     if ends == "unit": x, y = (torch.cat([q, q[-1:].clamp(min=1)]) for q in (x, y))
     return ToneTable(x, y)
 
+# %% ../../nbs/generative/06_tones.ipynb #131548a9
 def tones_of_samples(
     source:Tensor, # any shape
     target:Tensor, # any shape: of other people
@@ -96,6 +99,7 @@ def _isotonic(y, n): # values (k,) and their weights -> the non-decreasing value
     mean = (sums[1:] - sums[:-1, None]) / (counts[1:] - counts[:-1, None]).clamp(min=1e-12) # of bins j to k
     return mean.flip(1).cummin(1).values.flip(1).cummax(0).values.diagonal()
 
+# %% ../../nbs/generative/06_tones.ipynb #a5280cd7
 def tones_of_pairs(
     source:Tensor|np.ndarray, # any shape
     target:Tensor|np.ndarray, # the same shape, registered to it
@@ -110,7 +114,8 @@ def tones_of_pairs(
     if source.shape != target.shape:
         raise ValueError(f"pairs need two images of one shape: {tuple(source.shape)} and {tuple(target.shape)}")
     level = ((x - low) * (bins / (high - low))).long().clamp(0, bins - 1)
-    n = level.bincount(minlength=bins); seen = n > least
+    n = level.bincount(minlength=bins)
+    seen = n > least
     if not seen.any():
         raise ValueError(f"no bin holds more than {least} voxels: give more, or scale them to {low:g} to {high:g}")
     mean = (level.bincount(y, bins) / n.clamp(min=1))[seen]
@@ -132,6 +137,7 @@ def blend_tones(
     "Part of the way from the identity to a table."
     return ToneTable(table.x, torch.lerp(table.x, table.y.to(table.x), share))
 
+# %% ../../nbs/generative/06_tones.ipynb #18a54bb0
 def inverse_tones(
     table:ToneTable, # monotone; where it is flat, its inverse steps
 )->ToneTable:

@@ -36,6 +36,7 @@ from ..generative.diffusion import EMA, fast_precision, to_image, to_network
 class OutOfSpace(OSError):
     "The disk is full; what was saved before is intact."
 
+# %% ../../nbs/learn/00_loop.ipynb #3566b7ed
 def write_atomic(
     path:Path, # file to write; its folder is made
     data:bytes, # contents
@@ -45,11 +46,15 @@ def write_atomic(
     path.parent.mkdir(parents=True, exist_ok=True)
     tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with tmp.open("wb") as f: f.write(data); f.flush(); os.fsync(f.fileno())
+        with tmp.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
         tmp.replace(path)
     except OSError as e:
         if e.errno != 28: raise
-        raise OutOfSpace(f"no space left for {path} ({len(data) / 1e6:.1f} MB): free some, then resume; an earlier {path.name} is intact") from e
+        raise OutOfSpace(f"no space left for {path} ({len(data) / 1e6:.1f} MB): free some, then resume; an earlier "
+            f"{path.name} is intact") from e
     finally: tmp.unlink(missing_ok=True)
     return path
 
@@ -71,6 +76,7 @@ def load_tensors(
     with safe_open(str(path), "pt") as f:
         return {k: f.get_tensor(k) for k in f.keys()}, json.loads((f.metadata() or {}).get("state", "{}"))
 
+# %% ../../nbs/learn/00_loop.ipynb #c5791a35
 class KeptRun(NamedTuple):
     "What a finished run leaves in its folder."
     tensors: dict # weights
@@ -81,6 +87,7 @@ class KeptRun(NamedTuple):
     def minutes(self): # of training
         return round(max((l.get("minutes", 0.) for l in self.log), default=0.), 2)
 
+# %% ../../nbs/learn/00_loop.ipynb #52fbd940
 def read_log(
     folder:str|Path, # of a run
 )->list: # of dicts, line by line; empty where there is no log
@@ -88,12 +95,14 @@ def read_log(
     path = Path(folder)/"log.jsonl"
     return [json.loads(l) for l in path.read_text().splitlines()] if path.exists() else []
 
+# %% ../../nbs/learn/00_loop.ipynb #5b8e292c
 def kept_run(
     folder:str|Path, # of a run: model.safetensors and log.jsonl
 )->KeptRun:
     "Read a finished run, to ship its weights."
     folder = Path(folder)
-    if not (folder/"model.safetensors").exists(): raise FileNotFoundError(f"{folder} holds no model.safetensors: the run has not finished there")
+    if not (folder/"model.safetensors").exists():
+        raise FileNotFoundError(f"{folder} holds no model.safetensors: the run has not finished there")
     return KeptRun(*load_tensors(folder/"model.safetensors"), read_log(folder))
 
 # %% ../../nbs/learn/00_loop.ipynb #e0aacf89
@@ -146,7 +155,8 @@ def batch_at(
     size = len(data[0]) if isinstance(data, tuple) else len(data)
     if size < 1: raise ValueError("the data are empty: there is nothing to train on")
     position = (step * processes + rank) * batch_size + np.arange(batch_size)
-    i = torch.from_numpy(np.array([epoch_order(size, int(e), seed)[k] for e, k in zip(position // size, position % size)]))
+    i = torch.from_numpy(np.array([epoch_order(size, int(e), seed)[k] for e,
+        k in zip(position // size, position % size)]))
     if isinstance(data, Tensor): return data[i]
     return tuple(d[i] for d in data) if isinstance(data, tuple) else default_collate([data[int(k)] for k in i])
 
@@ -163,7 +173,8 @@ def learning_rate(
 )->float:
     "Warm-up, then decay by progress."
     if decay not in DECAYS: raise ValueError(f"no decay {decay!r}; there are {', '.join(DECAYS)}")
-    shapes = dict(cosine=lambda p: floor + (1 - floor) * (1 + math.cos(math.pi * p)) / 2, linear=lambda p: min(1., 2 - 2 * p), none=lambda p: 1.)
+    shapes = dict(cosine=lambda p: floor + (1 - floor) * (1 + math.cos(math.pi * p)) / 2,
+        linear=lambda p: min(1., 2 - 2 * p), none=lambda p: 1.)
     return lr * min(1., (step + 1) / max(warmup, 1)) * shapes[decay](min(progress, 1.))
 
 # %% ../../nbs/learn/00_loop.ipynb #92bdf21a
@@ -184,16 +195,20 @@ class Recipe:
     def __post_init__(self):
         object.__setattr__(self, "betas", tuple(self.betas)) # JSON has lists
         for name, known in dict(decay=DECAYS, precision=("no", "bf16", "auto")).items():
-            if getattr(self, name) not in known: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+            if getattr(self, name) not in known:
+                raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
 
+# %% ../../nbs/learn/00_loop.ipynb #4f5fc646
 def settle_recipe(
     config, # frozen dataclass with a field `recipe`: None, a `Recipe`, or a dict from JSON
     ours:Recipe, # taken where none is given
 ):
     "For the `__post_init__` of a config: afterwards its recipe is a `Recipe`."
     given = config.recipe
-    object.__setattr__(config, "recipe", ours if given is None else Recipe(**given) if isinstance(given, dict) else given)
+    object.__setattr__(config, "recipe", ours if given is None else Recipe(**given) if isinstance(given, dict)
+        else given)
 
+# %% ../../nbs/learn/00_loop.ipynb #8e38bbb5
 @dataclass(frozen=True)
 class TrainConfig(Recipe):
     "A recipe, how long and where; give `steps`, `max_minutes`, or both."
@@ -264,6 +279,7 @@ class Clock:
         "Earlier sessions took so long."
         self.before = max(self.before, minutes)
 
+# %% ../../nbs/learn/00_loop.ipynb #1c27d0a6
 def first_stage(
     planned:int, # steps that it would like
     steps:int|None, # of the whole run; None: limited by minutes alone
@@ -274,9 +290,13 @@ def first_stage(
     "Steps of stages that only prepare, so that `steps` bounds the whole run."
     if steps is None: return planned if given is None else given, None
     own = min(planned, int(share * steps)) if given is None else given
-    if own * stages >= steps: raise ValueError(f"{steps} steps are for the whole run, and its first stages want {stages} x {own}: give more, or fewer to them")
+    if own * stages >= steps:
+        raise ValueError(
+            f"{steps} steps are for the whole run, and its first stages want {stages} x {own}: give more, or "
+            f"fewer to them")
     return own, steps - own * stages
 
+# %% ../../nbs/learn/00_loop.ipynb #502b9114
 def go_on(run:Run)->Run:
     "End a run of several stages where one of them heard a signal."
     if run.stopped == "interrupted": raise KeyboardInterrupt
@@ -293,21 +313,26 @@ class Progress:
         every:float=30., # seconds between lines
     ):
         bar = shown and (sys.stderr.isatty() or "ipykernel" in sys.modules)
-        self.stage, self.total, self.lines, self.every, self.told = stage, total, shown and not bar, every, time.monotonic()
+        self.stage, self.total, self.every = stage, total, every
+        self.lines, self.told = shown and not bar, time.monotonic()
         self.bar = tqdm(total=total, initial=done, disable=not bar, desc=stage, unit="step")
 
     @property
     def due(self): return self.lines and time.monotonic() - self.told >= self.every # a line is
 
     def __call__(self, done:int, text:str=""): # steps done; what else to say
-        if not self.bar.disable: self.bar.set_postfix_str(text, refresh=False); self.bar.update(done - self.bar.n)
+        if not self.bar.disable:
+            self.bar.set_postfix_str(text, refresh=False)
+            self.bar.update(done - self.bar.n)
         elif self.due:
             self.told = time.monotonic()
-            print(f"{self.stage}: step {done}{f' of {self.total}' if self.total else ''}{', ' * bool(text)}{text}", file=sys.stderr, flush=True)
+            print(f"{self.stage}: step {done}{f' of {self.total}' if self.total else ''}{', ' * bool(text)}{text}",
+                file=sys.stderr, flush=True)
 
     def __enter__(self): return self
     def __exit__(self, *_): self.bar.close()
 
+# %% ../../nbs/learn/00_loop.ipynb #4ace3c99
 def left_text(minutes:float)->str:
     "Time left, for people."
     return f"{minutes:.0f} min left" if minutes >= 2 else f"{max(0., 60 * minutes):.0f} s left"
@@ -322,12 +347,14 @@ class Game(nn.Module):
     def rates(self)->dict: # name -> share of the learning rate for each of the player's modules; left out: all of it
         return {}
 
-    def turns(self, batch, rng): # yields (player, {term: weighted loss}); the player has learnt before the next turn begins
+    # yields (player, {term: weighted loss}); the player has learnt before the next turn begins
+    def turns(self, batch, rng):
         raise TypeError(f"{type(self).__name__} does not say how it is played")
 
     def whole(self)->nn.Module: # everything that learns
         return self
 
+# %% ../../nbs/learn/00_loop.ipynb #a20eee7f
 class OneLoss(Game):
     "A game of one player: training."
     on_device = True
@@ -342,12 +369,12 @@ class OneLoss(Game):
     def turns(self, batch, rng): yield "model", dict(loss=self.loss_fn(self.refiner, batch, rng))
     def whole(self): return self.refiner
 
+# %% ../../nbs/learn/00_loop.ipynb #da26bbe3
 def start_game(build, seed:int)->Game:
     "A game whose initial weights depend on the seed alone."
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return build()
-
 
 # %% ../../nbs/learn/00_loop.ipynb #f0bcba12
 def start_accelerator(
@@ -358,10 +385,12 @@ def start_accelerator(
     if config.device and torch.device(config.device).index is not None: torch.cuda.set_device(config.device)
     accelerator = Accelerator(cpu=config.device == "cpu")
     if config.device and accelerator.device.type != torch.device(config.device).type:
-        raise ValueError(f"device {config.device!r} is not available here: use {accelerator.device.type!r}, or leave device out")
+        raise ValueError(
+            f"device {config.device!r} is not available here: use {accelerator.device.type!r}, or leave device out")
     precision = fast_precision(accelerator.device) if config.precision == "auto" else config.precision
     return accelerator, replace(config, precision=precision)
 
+# %% ../../nbs/learn/00_loop.ipynb #77d4ab61
 def same_weights(game:nn.Module, accelerator:Accelerator):
     "All processes begin with those of the first."
     if accelerator.num_processes == 1: return
@@ -374,6 +403,7 @@ def mean_gradient(params:list, accelerator:Accelerator):
     flat = accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
     for g, v in zip(grads, flat.split([g.numel() for g in grads])): g.copy_(v.view_as(g))
 
+# %% ../../nbs/learn/00_loop.ipynb #fe5d6d81
 def agree(
     accelerator:Accelerator, # of the run
     minutes:float, # spent, as this process sees it
@@ -381,7 +411,8 @@ def agree(
 )->tuple[float, bool]: # the largest of all processes
     "Time and signals, the same in every process."
     if accelerator.num_processes == 1: return minutes, heard
-    both = accelerator.gather(torch.tensor([[minutes, float(heard)]], device=accelerator.device, dtype=torch.float32)).amax(0)
+    both = accelerator.gather(torch.tensor([[minutes, float(heard)]], device=accelerator.device,
+        dtype=torch.float32)).amax(0)
     return both[0].item(), bool(both[1])
 
 # %% ../../nbs/learn/00_loop.ipynb #5b1f60c2
@@ -420,14 +451,16 @@ class Loop:
         self.look = self.lr = None # minutes that a validation takes; learning rate of the last step
         self.ema = EMA(self.answer, config.ema) if config.ema else None
         self.checkpoint = self.folder/"checkpoint.safetensors"
-        self.adams = {k: player_optimizer(modules, config, game.rates().get(k)) for k, modules in game.players().items() if modules}
+        self.adams = {k: player_optimizer(modules, config, game.rates().get(k)) for k,
+            modules in game.players().items() if modules}
 
     def agree(self, minutes:float, heard:bool): return agree(self.accelerator, minutes, heard)
 
     @property
     def progress(self):
         "Share of this stage that is done: by steps or by minutes, whichever is more."
-        c = self.config; minutes = c.max_minutes - self.begun if c.max_minutes else 0.
+        c = self.config
+        minutes = c.max_minutes - self.begun if c.max_minutes else 0.
         return max(self.step / c.steps if c.steps else 0., (self.spent - self.begun) / minutes if minutes > 0 else 0.)
 
     @property
@@ -444,7 +477,8 @@ class Loop:
 
     def over(self, heard:bool, validates:bool=False)->str|None:
         "The reason to stop now, if there is one; time for a last validation is left."
-        c = self.config; self.spent, heard = self.agree(self.clock.minutes, heard)
+        c = self.config
+        self.spent, heard = self.agree(self.clock.minutes, heard)
         if heard: return "interrupted"
         if c.patience and self.bad >= c.patience: return "patience"
         if c.steps and self.step >= c.steps: return "steps"
@@ -464,6 +498,7 @@ def learn(loop, player, terms):
     optimizer.step()
     return {k: v.detach().float() for k, v in terms.items()}
 
+# %% ../../nbs/learn/00_loop.ipynb #beb8682b
 def step_once(loop:Loop)->dict: # {name: loss}, detached
     "One turn of every player."
     c, a, values, loop.lr = loop.config, loop.accelerator, {}, loop.rate
@@ -471,7 +506,8 @@ def step_once(loop:Loop)->dict: # {name: loss}, detached
     place = loop.step, a.process_index
     torch.manual_seed(seed_at(c.seed, *place, 0))
     rng = torch.Generator(loop.device if loop.game.on_device else "cpu").manual_seed(seed_at(c.seed, *place, 3))
-    batch = send_to_device(batch_at(loop.data, loop.step, c.batch_size, c.seed, a.process_index, a.num_processes), loop.device)
+    batch = send_to_device(batch_at(loop.data, loop.step, c.batch_size, c.seed, a.process_index, a.num_processes),
+        loop.device)
     turns = loop.game.turns(batch, rng)
     while True:
         with torch.autocast(loop.device.type, torch.bfloat16, enabled=c.precision == "bf16"): turn = next(turns, None)
@@ -489,8 +525,10 @@ def losses_of(loop:Loop)->list: # of dicts, since the last line of the log
     for (d, k), v in zip(waiting, numbers): d[k] = v
     for i, d in enumerate(loop.pending):
         wrong = {k: v for k, v in d.items() if not math.isfinite(v)}
-        if wrong: raise FloatingPointError(f"a loss is not finite at step {loop.step - len(loop.pending) + i}: {wrong} (learning rate {loop.rate:.2g}, "
-            f"precision {loop.config.precision}): lower lr, or use precision 'no'; " + ("the checkpoint is intact" if loop.checkpoint.exists() else "nothing was saved yet"))
+        if wrong: raise FloatingPointError(f"a loss is not finite at step {loop.step - len(loop.pending) + i}: "
+            f"{wrong} (learning rate {loop.rate:.2g}, "
+            f"precision {loop.config.precision}): lower lr, or use precision 'no'; "
+                + ("the checkpoint is intact" if loop.checkpoint.exists() else "nothing was saved yet"))
     return loop.pending
 
 # %% ../../nbs/learn/00_loop.ipynb #c4e1f003
@@ -500,24 +538,33 @@ def save_checkpoint(loop:Loop):
     if not loop.main: return
     parts, groups = dict(model=loop.game.whole().state_dict(), ema=loop.ema.shadow if loop.ema else {}), {}
     for k, o in loop.adams.items(): parts[f"adam-{k}"], groups[k] = flatten_optimizer(o)
-    counters = {k: getattr(loop, k) for k in ("step", "begun", "spent", "best", "bad", "seen", "look")} | dict(ema=loop.ema.count if loop.ema else 0)
+    counters = {k: getattr(loop, k) for k in ("step", "begun", "spent", "best", "bad", "seen", "look")} | dict(
+        ema=loop.ema.count if loop.ema else 0)
     save_tensors(loop.checkpoint, {f"{part}.{k}": v for part, d in parts.items() for k, v in d.items()},
         dict(counters=counters, groups=groups, config=asdict(loop.config), facts=loop.facts, waiting=waiting))
 
+# %% ../../nbs/learn/00_loop.ipynb #5596354a
 def resume(loop:Loop):
     "Take the whole state of a run from its checkpoint, if the config says so and there is one."
     if not loop.config.resume or not loop.checkpoint.exists(): return
     tensors, state = load_tensors(loop.checkpoint)
     seed, c = state["config"]["seed"], state.get("counters", {})
     other = "use {}, another folder, or resume=False"
-    if "facts" not in state: raise ValueError(f"{loop.checkpoint} was written by an older version of mrbook: {other.format('that')}")
-    if state["facts"] != json.loads(json.dumps(loop.facts)): raise ValueError(f"{loop.checkpoint} was started with other options: {other.format('those')}")
-    if seed != loop.config.seed: raise ValueError(f"{loop.checkpoint} was started with seed {seed}, not {loop.config.seed}: {other.format('that seed')}")
+    if "facts" not in state:
+        raise ValueError(f"{loop.checkpoint} was written by an older version of mrbook: {other.format('that')}")
+    if state["facts"] != json.loads(json.dumps(loop.facts)):
+        raise ValueError(f"{loop.checkpoint} was started with other options: {other.format('those')}")
+    if seed != loop.config.seed:
+        raise ValueError(
+            f"{loop.checkpoint} was started with seed {seed}, not {loop.config.seed}: {other.format('that seed')}")
     part = lambda name: {k[len(name) + 1:]: v for k, v in tensors.items() if k.startswith(name + ".")}
     loop.game.whole().load_state_dict(part("model"))
-    for k, o in loop.adams.items(): restore_optimizer(o, part(f"adam-{k}"), [dict(share=1.) | g for g in state["groups"][k]])
+    for k, o in loop.adams.items():
+        restore_optimizer(o, part(f"adam-{k}"), [dict(share=1.) | g for g in state["groups"][k]])
     for k in ("step", "begun", "best", "bad", "seen", "look"): setattr(loop, k, c[k])
-    loop.pending = state["waiting"]; loop.clock.went_on(c["spent"]); loop.spent = loop.saved = loop.clock.minutes
+    loop.pending = state["waiting"]
+    loop.clock.went_on(c["spent"])
+    loop.spent = loop.saved = loop.clock.minutes
     if loop.ema: loop.ema.count, kept = c["ema"], part("ema") or loop.answer.state_dict()
     if loop.ema: loop.ema.shadow = {k: v.to(loop.ema.shadow[k].device) for k, v in kept.items()}
 
@@ -527,7 +574,8 @@ def validate_now(
     validate, # function model -> float, or {'validation': float, ...}; lower is better
 )->dict: # 'validation', and what else it says
     "Value of the averaged weights; the best are kept as model.safetensors."
-    losses_of(loop); start, model = loop.clock.minutes, loop.answer
+    losses_of(loop)
+    start, model = loop.clock.minutes, loop.answer
     own = {k: v.detach().clone() for k, v in model.state_dict().items()}
     if loop.ema: loop.ema.copy_to(model)
     model.eval()
@@ -535,20 +583,25 @@ def validate_now(
     scores = said if isinstance(said, dict) else dict(validation=float(said))
     if loop.best is None or scores["validation"] < loop.best:
         loop.best, loop.bad = scores["validation"], 0
-        if loop.main: save_tensors(loop.folder/"model.safetensors", model.state_dict(), loop.facts | dict(step=loop.step, **scores))
+        if loop.main:
+            save_tensors(loop.folder/"model.safetensors", model.state_dict(),
+                loop.facts | dict(step=loop.step, **scores))
     else: loop.bad += 1
-    model.load_state_dict(own); model.train()
+    model.load_state_dict(own)
+    model.train()
     loop.seen, loop.look = loop.step, max(loop.look or 0., loop.clock.minutes - start)
     return scores
 
 # %% ../../nbs/learn/00_loop.ipynb #c4e1f005
 def _means(loop): # of the losses since the last line of the log
-    kept = losses_of(loop); names = list(dict.fromkeys(k for d in kept for k in d))
+    kept = losses_of(loop)
+    names = list(dict.fromkeys(k for d in kept for k in d))
     return {k: float(np.mean([d[k] for d in kept if k in d])) for k in names}
 
 def _line(loop, log): # a line of the log
     log(step=loop.step, **_means(loop), lr=loop.rate if loop.lr is None else loop.lr, minutes=round(loop.spent, 3))
 
+# %% ../../nbs/learn/00_loop.ipynb #ad258d76
 def run_loop(
     loop:Loop, # fresh
     validate=None, # see `validate_now`; None: the last weights are kept
@@ -562,21 +615,28 @@ def run_loop(
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.enable_grad(), Interrupts() as interrupts:
         resume(loop)
         if c.max_minutes and loop.spent >= c.max_minutes and not loop.step and loop.main:
-            print(f"note: {loop.stage} gets one step: {loop.spent:.1f} of {c.max_minutes:.1f} minutes were over before it began", file=sys.stderr)
+            print(f"note: {loop.stage} gets one step: {loop.spent:.1f} of {c.max_minutes:.1f} minutes were over "
+                f"before it began", file=sys.stderr)
         log = Log(loop.folder/"log.jsonl", loop.step, c.log_every) if loop.main else lambda **_: None
-        with Progress(loop.stage, c.steps, loop.step, progress and loop.main) as show: stopped = _steps(loop, validate, log, interrupts, show)
+        with Progress(loop.stage, c.steps, loop.step, progress and loop.main) as show:
+            stopped = _steps(loop, validate, log, interrupts, show)
         save_checkpoint(loop)
     return _finish(loop, stopped, getattr(log, "lines", []), keep)
 
+# %% ../../nbs/learn/00_loop.ipynb #55a158c8
 def _steps(loop, validate, log, interrupts, show):
     "The reason why it ended."
     c, said = loop.config, ""
     while not (stopped := loop.over(bool(interrupts.heard), validate is not None)):
         loop.pending.append(step_once(loop))
         if not said or show.due or loop.step % c.log_every == 0: said = f"loss {sum(_means(loop).values()):.4g}"
-        if loop.step % c.log_every == 0: _line(loop, log); loop.pending = []
-        early = c.max_minutes and loop.look is None and loop.progress > .25 # a first one tells how much time the last one needs
-        if validate and (early or loop.step % c.validate_every == 0) and loop.step != c.steps: log(step=loop.step, **validate_now(loop, validate))
+        if loop.step % c.log_every == 0:
+            _line(loop, log)
+            loop.pending = []
+        # a first one tells how much time the last one needs
+        early = c.max_minutes and loop.look is None and loop.progress > .25
+        if validate and (early or loop.step % c.validate_every == 0) and loop.step != c.steps:
+            log(step=loop.step, **validate_now(loop, validate))
         if 60 * (loop.spent - loop.saved) >= c.checkpoint_seconds: save_checkpoint(loop)
         show(loop.step, ", ".join([said] + [left_text(loop.left())] * math.isfinite(loop.left())))
     if stopped == "interrupted": return stopped
@@ -584,6 +644,7 @@ def _steps(loop, validate, log, interrupts, show):
     if validate and loop.seen != loop.step: log(step=loop.step, **validate_now(loop, validate))
     return stopped
 
+# %% ../../nbs/learn/00_loop.ipynb #30ba7074
 def _finish(loop, stopped, lines, keep):
     "Leave the weights that count in the model and in model.safetensors."
     path, model = loop.folder/"model.safetensors", loop.answer
@@ -592,12 +653,14 @@ def _finish(loop, stopped, lines, keep):
     else:
         if loop.ema: loop.ema.copy_to(model)
         seen = [l for l in lines if "validation" in l and l["step"] == loop.step]
-        if loop.main: save_tensors(path, model.state_dict(), loop.facts | (seen[-1] if seen else {}) | dict(step=loop.step))
+        if loop.main:
+            save_tensors(path, model.state_dict(), loop.facts | (seen[-1] if seen else {}) | dict(step=loop.step))
     loop.accelerator.wait_for_everyone()
     return Run(model.eval(), loop.folder, loop.step, loop.clock.minutes, stopped, loop.best, lines)
 
 # %% ../../nbs/learn/00_loop.ipynb #8a0367bf
-PAPER = Recipe(batch_size=1, lr=2e-4, warmup=0, decay="linear", betas=(.5, .999), clip=0., ema=0.) # of pix2pix, UNSB and FGSB
+# of pix2pix, UNSB and FGSB
+PAPER = Recipe(batch_size=1, lr=2e-4, warmup=0, decay="linear", betas=(.5, .999), clip=0., ema=0.)
 PLAY = TrainConfig(**asdict(replace(PAPER, batch_size=4, ema=.999)), validate_every=250)
 
 def game_recipe(
@@ -617,14 +680,18 @@ def watch_pairs(
     most:int=48, # slices that are looked at, evenly spread
 ): # function refiner -> {'validation': mean absolute error, 'psnr': dB in the foreground}
     "What is watched during training, where there are pairs; the refiner reads and makes slices in [-1, 1]."
-    if len(source) != len(target) or not len(source): raise ValueError(f"{len(source)} source and {len(target)} target slices are not pairs")
-    keep = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long(); source, target = source[keep], target[keep]
+    if len(source) != len(target) or not len(source):
+        raise ValueError(f"{len(source)} source and {len(target)} target slices are not pairs")
+    keep = torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()
+    source, target = source[keep], target[keep]
     @torch.no_grad()
     def scores(refiner):
         device = next(refiner.parameters()).device
         made = torch.cat([to_image(refiner(to_network(x.to(device)))).cpu() for x in source.split(batch)])
-        inside = (target > 0).float(); error = ((made - target).square() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
-        return dict(validation=float((made - target).abs().mean()), psnr=float(-10 * error.clamp(min=1e-10).log10().mean()))
+        inside = (target > 0).float()
+        error = ((made - target).square() * inside).flatten(1).sum(1) / inside.flatten(1).sum(1).clamp(min=1)
+        return dict(validation=float((made - target).abs().mean()),
+            psnr=float(-10 * error.clamp(min=1e-10).log10().mean()))
     return scores
 
 # %% ../../nbs/learn/00_loop.ipynb #d255aace
@@ -640,7 +707,8 @@ def play(
     stage:str="train", # name
     **options, # fields of `TrainConfig`
 )->Run: # its model is the refiner with the averaged (or best) weights
-    "Train players in turns until the steps, the minutes or the patience are used up, or a signal comes; resume exactly."
+    ("Train players in turns until the steps, the minutes or the patience are used up, or a signal comes; "
+        "resume exactly.")
     return run_loop(Loop(game, data, folder, replace(config, **options), clock, stage), validate, progress, keep)
 
 # %% ../../nbs/learn/00_loop.ipynb #e7387e3b
@@ -658,7 +726,8 @@ def train(
 )->Run: # the model carries the averaged (or best) weights
     "Train until the steps, the minutes or the patience are used up, or a signal comes; resume exactly."
     config = replace(config or TrainConfig(), **options)
-    if config.steps is None and config.max_minutes is None: raise ValueError("training needs an end: give steps or max_minutes")
+    if config.steps is None and config.max_minutes is None:
+        raise ValueError("training needs an end: give steps or max_minutes")
     return run_loop(Loop(OneLoss(model, loss_fn), data, folder, config, clock, stage), validate, progress)
 
 # %% ../../nbs/learn/00_loop.ipynb #d7e00106
@@ -671,12 +740,19 @@ def loss_curve(
     fig = Figure((9, 2.8 * len(runs)), dpi=100, layout="constrained")
     for (name, lines), row in zip(runs.items(), fig.subplots(len(runs), 2, squeeze=False)):
         for ax, of, what in zip(row, ("lr", "validation"), ("losses", "validation, averaged weights")):
-            kept = [l for l in lines if of in l]; names = list(dict.fromkeys(k for l in kept for k in l if k not in ("step", "lr", "minutes")))
-            names = [k for k in names if of == "lr" or k == "validation"]; values = [l[k] for l in kept for k in names if k in l]
-            for k in names: ax.plot(*zip(*[(l["step"], l[k]) for l in kept if k in l]), marker="." if len(kept) < 30 else "", label=k)
+            kept = [l for l in lines if of in l]
+            names = list(dict.fromkeys(k for l in kept for k in l if k not in ("step", "lr", "minutes")))
+            names = [k for k in names if of == "lr" or k == "validation"]
+            values = [l[k] for l in kept for k in names if k in l]
+            for k in names:
+                ax.plot(*zip(*[(l["step"], l[k]) for l in kept if k in l]), marker="." if len(kept) < 30 else "",
+                    label=k)
             if values: ax.set_yscale("log" if min(values) > 0 else "symlog" if of == "lr" else "linear")
             if names: ax.legend(fontsize=7)
             else: ax.text(.5, .5, "none", ha="center", transform=ax.transAxes)
-            ax.set(xlabel="step"); ax.set_title(f"{name}: {what}", fontsize=9); ax.grid(alpha=.3)
-    data = BytesIO(); fig.savefig(data, format="png")
+            ax.set(xlabel="step")
+            ax.set_title(f"{name}: {what}", fontsize=9)
+            ax.grid(alpha=.3)
+    data = BytesIO()
+    fig.savefig(data, format="png")
     return write_atomic(path, data.getvalue())

@@ -25,10 +25,12 @@ from ..nets.unet import UNet, UNetConfig
 # %% ../../nbs/learn/01_weights.ipynb #8976e5ca
 def _unet(config): return UNet(UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}))
 
-def _diffusion(config): return Diffusion(_unet(config["net"]), Schedule(config["schedule"], config["steps"]), config["prediction"])
+def _diffusion(config):
+    return Diffusion(_unet(config["net"]), Schedule(config["schedule"], config["steps"]), config["prediction"])
 
 BUILDERS = dict(unet=_unet, diffusion=_diffusion, brain_mask=build_brain_mask) # kind -> function config -> network
 
+# %% ../../nbs/learn/01_weights.ipynb #e1aec9cf
 def builds(
     kind:str, # of the rows whose networks the function builds
 ): # decorator of a function config -> network
@@ -38,13 +40,16 @@ def builds(
         return build
     return enter
 
+# %% ../../nbs/learn/01_weights.ipynb #4a45fe7a
 def builder(
     name:str, # whose network is wanted
     kind:str, # of its row
 ): # function config -> network
     "What builds a kind of network."
     if kind in BUILDERS: return BUILDERS[kind]
-    raise WeightsError(f"{name}: nothing here builds a {kind!r}: import the module of its method first (import mrbook.registry imports all), or give load(..., build=)")
+    raise WeightsError(
+        f"{name}: nothing here builds a {kind!r}: import the module of its method first (import mrbook.registry "
+        f"imports all), or give load(..., build=)")
 
 # %% ../../nbs/learn/01_weights.ipynb #94103942
 def describe(
@@ -56,11 +61,14 @@ def describe(
     if isinstance(model, dict): return "tensors", c
     name = type(model).__name__
     if name == "UNet": return "unet", c
-    if name == "Diffusion": return "diffusion", dict(net=c or asdict(model.net.config), schedule=model.schedule.kind, steps=model.schedule.steps, prediction=model.prediction)
+    if name == "Diffusion":
+        return "diffusion", dict(net=c or asdict(model.net.config), schedule=model.schedule.kind,
+            steps=model.schedule.steps, prediction=model.prediction)
     return None, c
 
 # %% ../../nbs/learn/01_weights.ipynb #2bb1b6dc
-FIELDS = ("what", "preset", "command", "seed", "data", "device", "minutes", "metric") # that the one who trained must give
+# that the one who trained must give
+FIELDS = ("what", "preset", "command", "seed", "data", "device", "minutes", "metric")
 
 class WeightsError(ValueError):
     "A network that is unknown, changed or incompletely described."
@@ -69,6 +77,7 @@ def weights_folder()->Path:
     "Where the package keeps its weights."
     return Path(mrbook.__file__).parent / "weights"
 
+# %% ../../nbs/learn/01_weights.ipynb #4ebac6a0
 def manifest(
     folder:Path|None=None, # default: the package's
 )->dict[str,dict]: # name -> row
@@ -80,6 +89,7 @@ def file_name(name:str)->str:
     "`dact/prior` -> `dact__prior.safetensors`."
     return name.replace("/", "__") + ".safetensors"
 
+# %% ../../nbs/learn/01_weights.ipynb #e0b00ec7
 def weights_sha256(
     name:str, # e.g. fgsb/t2w
     folder:Path|None=None, # of a train command or of `Translator.save_pretrained`; None: the package's
@@ -98,13 +108,19 @@ def add_row(
 )->dict: # the whole row
     "Write a weight file and its row of the manifest."
     missing = [f for f in (*FIELDS, "kind") if row.get(f) is None]
-    if missing: raise WeightsError(f"{name}: the row lacks {', '.join(missing)}; weights without their history do not ship")
-    if not (isinstance(row["metric"], dict) and {"name", "value"} <= set(row["metric"])): raise WeightsError(f"{name}: metric must be {{'name': ..., 'value': ...}}, not {row['metric']}")
+    if missing:
+        raise WeightsError(f"{name}: the row lacks {', '.join(missing)}; weights without their history do not ship")
+    if not (isinstance(row["metric"], dict) and {"name", "value"} <= set(row["metric"])):
+        raise WeightsError(f"{name}: metric must be {{'name': ..., 'value': ...}}, not {row['metric']}")
     row = row | dict(file=row.get("file", file_name(name)), bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     write_atomic(folder / row["file"], data)
-    rows = {k: r | {f: row[f] for f in ("bytes", "sha256")} if r["file"] == row["file"] else r for k, r in manifest(folder).items()} # who shares the file sees the new one
+    # who shares the file sees the new one
+    rows = {k: r | {f: row[f] for f in ("bytes", "sha256")} if r["file"] == row["file"] else r for k,
+        r in manifest(folder).items()}
     rows = dict(sorted((rows | {name: row}).items()))
-    write_atomic(folder / "manifest.json", ("{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in rows.items()) + "\n}\n").encode()) # one line for each file of weights
+    # one line for each file of weights
+    write_atomic(folder / "manifest.json", ("{\n" + ",\n".join(
+        f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in rows.items()) + "\n}\n").encode())
     return row
 
 # %% ../../nbs/learn/01_weights.ipynb #7ae03ee5
@@ -119,7 +135,9 @@ def save_pretrained(
     "Ship a network: safetensors file and manifest row, atomically."
     kind, c = describe(model, config)
     tensors = model if isinstance(model, dict) else model.state_dict()
-    narrow = {k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous() for k, v in tensors.items() if not k.endswith("num_batches_tracked")} # batch norms count batches; no answer depends on it
+    # batch norms count batches; no answer depends on it
+    narrow = {k: (v.to(dtype) if v.is_floating_point() else v).detach().cpu().contiguous() for k,
+        v in tensors.items() if not k.endswith("num_batches_tracked")}
     bad = [k for k, v in narrow.items() if not torch.isfinite(v).all()]
     if bad: raise WeightsError(f"{name}: not finite as {dtype}: {', '.join(bad[:3])}; train again, or save as float32")
     full = dict(kind=kind) | dict(row or {}) | dict(config=c, dtype=str(dtype).removeprefix("torch."))
@@ -148,17 +166,18 @@ def share(
     folder:Path|None=None, # default: the package's weights
 )->dict: # the whole row
     "Give one network of a study's file a row of its own."
-    folder = Path(folder or weights_folder()); found, data = read_checked(of, folder)
+    folder = Path(folder or weights_folder())
+    found, data = read_checked(of, folder)
     full = dict(row) | dict(config=describe({}, config)[1], dtype=found["dtype"], file=found["file"], part=part)
     builder(name, full["kind"])(full["config"]).load_state_dict(_tensors(name, full, data))
     return add_row(name, full, data, folder)
 
+# %% ../../nbs/learn/01_weights.ipynb #108ad3e0
 def _tensors(name, row, data): # all of the file, or the part that the row is about
     tensors, start = read_tensors(data), f"{row['part']}/" if "part" in row else ""
     own = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
     if start and not own: raise WeightsError(f"{name}: {row['file']} holds no {row['part']!r}; ship it with its study")
     return own
-
 
 # %% ../../nbs/learn/01_weights.ipynb #8afc283f
 def read_checked(
@@ -172,7 +191,8 @@ def read_checked(
     path = folder / rows[name]["file"]
     if not path.exists(): raise WeightsError(f"{name}: {path} is missing; install mrbook again")
     data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != rows[name]["sha256"]: raise WeightsError(f"{name}: {path} is not the file of the manifest (its sha256 differs): "
+    if hashlib.sha256(data).hexdigest() != rows[name]["sha256"]: raise WeightsError(
+        f"{name}: {path} is not the file of the manifest (its sha256 differs): "
         "it is damaged or was replaced; install mrbook again")
     return rows[name], data
 
@@ -186,7 +206,8 @@ def load(
 ): # the network in eval mode, its parameters frozen; for kind 'tensors' a dictionary
     "A shipped network, after its sha256 was checked."
     row, data = read_checked(name, folder)
-    tensors = {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k, v in _tensors(name, row, data).items()}
+    tensors = {k: v.to(device, dtype) if v.is_floating_point() else v.to(device) for k,
+        v in _tensors(name, row, data).items()}
     if row["kind"] == "tensors": return tensors
     model = (build or builder(name, row["kind"]))(row["config"]).to(device, dtype)
     model.load_state_dict(tensors)
@@ -200,11 +221,13 @@ def load_runs(
     folder:Path|None=None, # default: the package's weights
 )->dict: # run -> (what the row says of it, network in eval mode, frozen)
     "The networks of a study, after the sha256 of their file was checked."
-    row, data = read_checked(name, folder); tensors, out = read_tensors(data), {}
+    row, data = read_checked(name, folder)
+    tensors, out = read_tensors(data), {}
     if "runs" not in (row["config"] or {}): raise WeightsError(f"{name} holds one network: use load({name!r})")
     for run, facts in row["config"]["runs"].items():
         model = build(facts)
-        model.load_state_dict({k.removeprefix(run + "/"): v.float() if v.is_floating_point() else v for k, v in tensors.items() if k.startswith(run + "/")})
+        model.load_state_dict({k.removeprefix(run + "/"): v.float() if v.is_floating_point() else v for k,
+            v in tensors.items() if k.startswith(run + "/")})
         out[run] = facts, model.to(device).eval().requires_grad_(False)
     return out
 

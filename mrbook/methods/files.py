@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np, torch
 
 import mrbook
-from .translator import Translator, checked_mask, write_result
+from .translator import checked_mask, write_result
 from ..scans.preprocess import measured
-from ..scans.volume import Volume, VolumeError, VolumeWarning, canonical, check_output, read_volume, resample, resample_like, voxel_sizes, write_volume
+from ..scans.volume import (Volume, VolumeError, VolumeWarning, canonical, check_output, read_volume, resample,
+    resample_like, voxel_sizes, write_volume)
 
 # %% ../../nbs/methods/02_files.ipynb #fd76976a
 def field_strength(
@@ -25,15 +26,18 @@ def field_strength(
 )->float: # tesla
     "Read a field strength."
     found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(m?)t?\s*", str(text), re.I)
-    if not found or (found[2] and not str(text).strip().lower().endswith("t")): raise ValueError(f"{text!r} is no field strength: write 64mT, 0.064T or 3T")
+    if not found or (found[2] and not str(text).strip().lower().endswith("t")):
+        raise ValueError(f"{text!r} is no field strength: write 64mT, 0.064T or 3T")
     return float(found[1]) / (1000 if found[2] else 1)
 
+# %% ../../nbs/methods/02_files.ipynb #fa8a7eeb
 def contrast_name(
     text:str, # 't1w', 'T1', 'T2w', 'FLAIR'
     known:tuple=("t1w", "t2w", "flair"), # what may be meant
 )->str: # one of `known`
     "Read a contrast."
-    name = str(text).strip().lower(); name = name + "w" if name in ("t1", "t2") else name
+    name = str(text).strip().lower()
+    name = name + "w" if name in ("t1", "t2") else name
     if name not in known: raise ValueError(f"no contrast is called {text!r} here: choose {' or '.join(known)}")
     return name
 
@@ -41,13 +45,15 @@ def contrast_name(
 def read_source(
     path:str|Path, # NIfTI
 )->Volume: # with notes
-    "Read a scan; refuses a mask or a map of labels in its place. What is odd stands in the notes, and is not also a warning."
+    ("Read a scan; refuses a mask or a map of labels in its place. What is odd stands in the notes, and is "
+        "not also a warning.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VolumeWarning)
         return read_volume(path, scan=True)
 
 BRAINS = "auto", "stripped" # or the path of a mask
 
+# %% ../../nbs/methods/02_files.ipynb #5d0d3ddb
 def choose_brain(
     brain:str|Path, # auto, stripped, or the file of a mask on any grid
     scan:Volume, # as read
@@ -56,9 +62,13 @@ def choose_brain(
     if str(brain) == "auto": return None
     if str(brain) == "stripped":
         mask = measured(scan)
-        if mask.all(): raise VolumeError("the scan has no constant background, so it is not stripped: give a mask of the brain, or leave it to auto")
+        if mask.all():
+            raise VolumeError(
+                "the scan has no constant background, so it is not stripped: give a mask of the brain, or leave "
+                "it to auto")
         return mask
-    if not Path(brain).is_file(): raise VolumeError(f"there is no mask {brain}: give a NIfTI file of 0 and 1, auto or stripped")
+    if not Path(brain).is_file():
+        raise VolumeError(f"there is no mask {brain}: give a NIfTI file of 0 and 1, auto or stripped")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VolumeWarning)
         return checked_mask(read_volume(brain), scan)
@@ -74,6 +84,7 @@ def sha256_of(path:str|Path)->str: # hex digest
     "Hash of a file."
     with open(path, "rb") as f: return hashlib.file_digest(f, "sha256").hexdigest()
 
+# %% ../../nbs/methods/02_files.ipynb #b9fa22a9
 @contextmanager
 def overheard()->Iterator[list]: # sentences, complete when the block ends
     "Warnings that arise while this is open, for the notes; those for developers (deprecations) are passed on."
@@ -82,10 +93,13 @@ def overheard()->Iterator[list]: # sentences, complete when the block ends
         warnings.simplefilter("always", UserWarning)
         yield said
     for w in caught:
-        if issubclass(w.category, ours): warnings.warn_explicit(w.message, w.category, w.filename, w.lineno); continue
+        if issubclass(w.category, ours):
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+            continue
         kind = "" if issubclass(w.category, UserWarning) else f"{w.category.__name__}: "
         said.append(kind + " ".join(str(w.message).split()))
 
+# %% ../../nbs/methods/02_files.ipynb #57f2686d
 def record(
     tool:str, # 'mrbook enhance'
     method:str, # its name and source
@@ -99,10 +113,13 @@ def record(
 )->dict: # as JSON has it
     "The one record of provenance."
     files = {}
-    for i, (name, path) in enumerate(sources.items()): files |= {name: None if path is None else str(path), "sha256" if i == 0 else f"{name}_sha256": None if path is None else sha256_of(path)}
+    for i, (name, path) in enumerate(sources.items()):
+        files |= {name: None if path is None else str(path),
+            "sha256" if i == 0 else f"{name}_sha256": None if path is None else sha256_of(path)}
     size = {} if grid is None else dict(voxel_mm=[round(float(s), 4) for s in voxel_sizes(grid.affine)])
     return dict(tool=tool, version=mrbook.__version__, **files, method=method, **facts, device=device, **size,
-        notes=list(dict.fromkeys(notes)), seconds=round(time.perf_counter() - tick, 1), warning="Research use only. " + warning)
+        notes=list(dict.fromkeys(notes)), seconds=round(time.perf_counter() - tick, 1),
+        warning="Research use only. " + warning)
 
 # %% ../../nbs/methods/02_files.ipynb #5969f5b6
 def finer_scan(
@@ -114,9 +131,11 @@ def finer_scan(
     ras, at = canonical(scan)[0], None
     inside = measured(ras) if mask is None else canonical(scan.replace(data=mask.astype(np.float32)))[0].data > .5
     work = resample(ras, spacing, order=3)
-    if not inside.all() or mask is not None: at = resample_like(ras.replace(data=inside.astype(np.float32)), work).data > .5
+    if not inside.all() or mask is not None:
+        at = resample_like(ras.replace(data=inside.astype(np.float32)), work).data > .5
     return work, at
 
+# %% ../../nbs/methods/02_files.ipynb #313d617f
 def run_file(
     source:str|Path, # NIfTI file of a scan
     target:str|Path, # where the answer goes; its record goes beside it as .json
@@ -134,7 +153,8 @@ def run_file(
         scan, target = read_source(source), check_output(target)
         if uncertainty is not None: check_output(uncertainty)
         mask, device = choose_brain(brain, scan), best_device(device)
-        method = build(scan, mask, device); given = scan
+        method = build(scan, mask, device)
+        given = scan
         if fine: scan, mask = finer_scan(scan, mask, method.spacing)
         made = method.translate_volume(scan, mask, uncertainty is not None)
         answer, sd = made if uncertainty is not None else (made, None)

@@ -8,7 +8,7 @@ __all__ = ['LEVELS', 'SIDE', 'MOST', 'REACH', 'REFUSE', 'NOTE', 'LEAST', 'TURNED
            'Outcome', 'Reconstructor']
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #1e5e5715
-import itertools, math
+import itertools
 from typing import NamedTuple
 
 import numpy as np, torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 from .translator import Pretrained
 from ..mri.kspace import KSpaceError, crop, fft2c, ifft2c, rss
-from ..mri.sampling import Encoding, as_mask, centre_block, estimate_sensitivities, fit_axes, hard_consistency, undersample
+from ..mri.sampling import as_mask, centre_block, fit_axes, hard_consistency, undersample
 from ..scans.volume import Scale, Slices, Volume, otsu_threshold, restack, slices
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #8bdf28fe
@@ -44,14 +44,19 @@ class Layout(NamedTuple):
 
     @property
     def words(self): # half a sentence
-        swapped = {(True, True): "the halves of the image are swapped, an fftshift is missing", (True, False): "its upper and lower halves are swapped", (False, True): "its left and right halves are swapped"}
-        turned = {(True, True): "it is turned by 180 degrees, as by conjugated k-space", (True, False): "front and back are exchanged", (False, True): "left and right are exchanged"}
+        swapped = {(True, True): "the halves of the image are swapped, an fftshift is missing",
+            (True, False): "its upper and lower halves are swapped",
+            (False, True): "its left and right halves are swapped"}
+        turned = {(True, True): "it is turned by 180 degrees, as by conjugated k-space",
+            (True, False): "front and back are exchanged", (False, True): "left and right are exchanged"}
         order = dict(reversed="the slices are in reverse order", halves="the halves of the stack of slices are swapped")
-        said = [swapped.get(self.halves), turned.get((self.rows, self.columns)), "rows and columns are exchanged" if self.transposed else None, order.get(self.slices)]
+        said = [swapped.get(self.halves), turned.get((self.rows, self.columns)),
+            "rows and columns are exchanged" if self.transposed else None, order.get(self.slices)]
         return " and ".join(s for s in said if s)
 
     @property
-    def faults(self): return any(self.halves) + (self.rows or self.columns) + self.transposed + bool(self.slices) # how many
+    def faults(self): # how many
+        return any(self.halves) + (self.rows or self.columns) + self.transposed + bool(self.slices)
 
     def apply(self, x:Tensor)->Tensor: # (n, ..., h, w), images; the same for the default
         "Images that lie as they should -> as they lie."
@@ -61,7 +66,8 @@ class Layout(NamedTuple):
         return x.roll([x.shape[d] // 2 if f else 0 for d, f in zip((-2, -1), self.halves)], (-2, -1))
 
     def order(self, n:int)->Tensor: # which slice of n lies at each place
-        return torch.arange(n).flip(0) if self.slices == "reversed" else torch.arange(n).roll(n // 2) if self.slices else torch.arange(n)
+        return torch.arange(n).flip(0) if self.slices == "reversed" else torch.arange(n).roll(
+            n // 2) if self.slices else torch.arange(n)
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #ecbba560
 def mending(
@@ -74,9 +80,10 @@ def mending(
     axes = [a for a, e in zip((-2, -1), edge) if e]
     if axes: done.append(f"k = np.fft.fftshift(k, axes={tuple(axes)})")
     if any(layout.halves):
-        ramp = [f"{n // 2} / {n} * np.arange({n})" if half else f"np.zeros({n})" for n, half in zip((h, w), layout.halves)]
+        ramp = [f"{n // 2} / {n} * np.arange({n})" if half else f"np.zeros({n})" for n,
+            half in zip((h, w), layout.halves)]
         done.append(f"k = k * np.exp(2j * np.pi * np.add.outer({', '.join(ramp)}))")
-    flip = "k = np.roll(k[..., ::-1, :], {}, -2)".format((h + 1) % 2), "k = np.roll(k[..., ::-1], {}, -1)".format((w + 1) % 2)
+    flip = f"k = np.roll(k[..., ::-1, :], {(h + 1) % 2}, -2)", f"k = np.roll(k[..., ::-1], {(w + 1) % 2}, -1)"
     if layout.rows and layout.columns: done.append("k = k.conj()")
     else: done += [f for f, needed in zip(flip, (layout.rows, layout.columns)) if needed]
     if layout.transposed: done.append("k = k.swapaxes(-2, -1)")
@@ -91,26 +98,31 @@ def every_layout(
     "All layouts that can be told apart for a stack."
     orders = ["", *(["reversed"] if n > 1 else []), *(["halves"] if n > 3 else [])]
     two = list(itertools.product((False, True), repeat=2))
-    return [Layout(o, t, r, c, h) for o in orders for t in ((False, True) if square else (False,)) for r, c in two for h in two]
+    return [Layout(o, t, r, c, h) for o in orders for t in ((False, True) if square else (False,)) for r,
+        c in two for h in two]
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #22440b03
 LEVELS = 6 # grey values of the T1w between which the other contrast is drawn as straight lines
 
+# %% ../../nbs/methods/03_reconstructor.ipynb #7944faee
 def contrasts(
     aux:Tensor, # (n, 1, h, w), T1w
 )->Tensor: # (LEVELS + 1, n, 1, h, w): hat functions of the T1w inside the head, and the T1w outside
     "What the magnitude of another contrast may be made of: any piecewise linear function of the T1w's intensity."
-    a = aux[:, 0].cpu().numpy().astype(np.float64); a = (a / max(np.quantile(a, .995), 1e-12)).clip(0, 1.5)
-    smooth = np.stack([ndimage.gaussian_filter(s, 1) for s in a]); inside = smooth > otsu_threshold(smooth) / 2
+    a = aux[:, 0].cpu().numpy().astype(np.float64)
+    a = (a / max(np.quantile(a, .995), 1e-12)).clip(0, 1.5)
+    smooth = np.stack([ndimage.gaussian_filter(s, 1) for s in a])
+    inside = smooth > otsu_threshold(smooth) / 2
     filled = np.stack([ndimage.binary_fill_holes(ndimage.binary_closing(s, iterations=2)) for s in inside])
-    share = np.linspace(.02, .98, LEVELS); knots = np.quantile(a[filled], share) if filled.any() else share
+    share = np.linspace(.02, .98, LEVELS)
+    knots = np.quantile(a[filled], share) if filled.any() else share
     hats = [np.interp(a, knots + 1e-6 * np.arange(LEVELS), peak) * filled for peak in np.eye(LEVELS)]
     return torch.from_numpy(np.stack([*hats, a * ~filled]).astype(np.float32))[:, :, None]
-
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #12436f54
 SIDE, MOST, REACH = 96, 12, 1 / 8 # pixels and slices that are looked at; largest shift, share of the field of view
 
+# %% ../../nbs/methods/03_reconstructor.ipynb #a21ee756
 def layout_fits(
     kspace:Tensor, # (n, coils, h, w), zeros where not measured
     mask:Tensor, # bool (1 or n, 1, h, w)
@@ -118,8 +130,11 @@ def layout_fits(
     layouts:list|None=None, # that are asked for; None: `every_layout`
 )->dict: # Layout -> share of the magnitude's variation that the T1w explains, at most 1
     "How well the zero-filled image fits the T1w in every layout."
-    n, _, h, w = kspace.shape; size = min(h, SIDE), min(w, SIDE); kspace, mask, aux = kspace.cpu(), mask.cpu(), aux.cpu()
-    at = torch.linspace(0, n - 1, min(n, MOST)).round().long(); m = crop(mask[at] if len(mask) == n else mask, size)
+    n, _, h, w = kspace.shape
+    size = min(h, SIDE), min(w, SIDE)
+    kspace, mask, aux = kspace.cpu(), mask.cpu(), aux.cpu()
+    at = torch.linspace(0, n - 1, min(n, MOST)).round().long()
+    m = crop(mask[at] if len(mask) == n else mask, size)
     less = lambda x: x - x.mean((-2, -1), keepdim=True)
     z = less(rss(ifft2c(crop(kspace[at], size).to(torch.complex64) / kspace.abs().max())))
     seen = contrasts(ifft2c(crop(fft2c(aux.float()), size)).abs() if size != (h, w) else aux)
@@ -127,18 +142,22 @@ def layout_fits(
     def explained(b): # R^2 for every shift, (h, w)
         u = less(ifft2c(torch.where(m, fft2c(b), 0)).abs())
         cross = torch.fft.ifft2((fz * torch.fft.fft2(u).conj()).sum((1, 2))).real.double()
-        gram = torch.einsum("anchw,bnchw->ab", u, u).double(); gram = gram + 1e-3 * torch.diag(gram.diag()) + 1e-30 * torch.eye(len(seen))
+        gram = torch.einsum("anchw,bnchw->ab", u, u).double()
+        gram = gram + 1e-3 * torch.diag(gram.diag()) + 1e-30 * torch.eye(len(seen))
         return torch.einsum("ahw,ab,bhw->hw", cross, torch.linalg.inv(gram), cross) / energy
     found, maps = {}, {}
     for layout in every_layout(n, h == w) if layouts is None else layouts:
         still = layout._replace(halves=(False, False))
-        if still not in maps: maps[still] = explained(still._replace(slices="").apply(seen[:, still.order(n)[at]].flatten(0, 1)).unflatten(0, (len(seen), -1)))
+        if still not in maps:
+            maps[still] = explained(still._replace(slices="").apply(
+                seen[:, still.order(n)[at]].flatten(0, 1)).unflatten(0, (len(seen), -1)))
         back = [r - (s // 2 if half else 0) for r, s, half in zip(reach, size, layout.halves)]
         found[layout] = float(maps[still].roll(back, (0, 1))[:2 * reach[0] + 1, :2 * reach[1] + 1].max())
     return found
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #23c0a2b1
-REFUSE, NOTE, LEAST = (1.25, 1.4), 1.03, .25 # ratios of the unexplained, to refuse one fault and several; share that the T1w must explain in some layout
+# ratios of the unexplained, to refuse one fault and several; share that the T1w must explain in some layout
+REFUSE, NOTE, LEAST = (1.25, 1.4), 1.03, .25
 TURNED, SIZED = 1.12, 1.35 # the same ratio, to refuse a turn by 180 degrees, and to note another size
 
 def _limit(layout): return TURNED if layout == Layout(rows=True, columns=True) else REFUSE[layout.faults > 1]
@@ -151,37 +170,56 @@ def resized(
     turn = torch.eye(2, 3).mul(1 / by)[None].expand(len(x), -1, -1)
     return grid_sample(x.float(), affine_grid(turn, x.shape, align_corners=False), align_corners=False)
 
+# %% ../../nbs/methods/03_reconstructor.ipynb #ca6affd5
 def check_layout(
     kspace:Tensor, # (n, coils, h, w), zeros where not measured
     mask:Tensor, # bool (1 or n, 1, h, w)
     aux:Tensor, # (n, 1, h, w), T1w, not aligned
 )->tuple: # sentences
-    "Refuse k-space whose image does not lie as the T1w does, with the line of numpy that mends it; a note where that is uncertain."
+    ("Refuse k-space whose image does not lie as the T1w does, with the line of numpy that mends it; a note "
+        "where that is uncertain.")
     edge, size = zero_at_edge(kspace), tuple(kspace.shape[-2:])
     if any(edge):
-        axes = [a for a, e in zip((-2, -1), edge) if e]; kspace = torch.fft.fftshift(kspace, dim=axes); mask = (kspace != 0).any(1, keepdim=True).any(0, keepdim=True)
-    fits = layout_fits(kspace, mask, aux); here = fits[Layout()]; best = max(fits, key=fits.get)
+        axes = [a for a, e in zip((-2, -1), edge) if e]
+        kspace = torch.fft.fftshift(kspace, dim=axes)
+        mask = (kspace != 0).any(1, keepdim=True).any(0, keepdim=True)
+    fits = layout_fits(kspace, mask, aux)
+    here = fits[Layout()]
+    best = max(fits, key=fits.get)
     ratio = lambda layout: (1 - here) / max(1 - fits[layout], 1e-9)
     clear = max((l for l in fits if ratio(l) > _limit(l)), key=fits.get, default=None)
     alone = lambda k, t1w: layout_fits(k, mask, t1w, [Layout()])[Layout()]
     if kspace.shape[0] == kspace.shape[1] > 1 == len(mask) and not any(edge):
         if (1 - fits[best]) / max(1 - alone(kspace.transpose(0, 1), aux), 1e-9) > REFUSE[0]:
-            raise KSpaceError("slices and coils of this k-space, of which there are as many, seem to be exchanged: mend it with k = k.swapaxes(0, 1)")
+            raise KSpaceError(
+                "slices and coils of this k-space, of which there are as many, seem to be exchanged: mend it "
+                "with k = k.swapaxes(0, 1)")
     def advice(layout):
         line, alike = mending(layout, size, edge)
-        return f"mend it with {line}" + (" and treat the mask alike" if alike else " before the mask is applied" if any(edge) else "")
+        return f"mend it with {line}" + (" and treat the mask alike" if alike else " before the mask is applied"
+            if any(edge) else "")
     if any(edge):
         also = clear or Layout()
-        raise KSpaceError("the zero frequency of this k-space is at the edge of the array, not in its middle" + (f", and {also.words}" if also.words else "") + f": {advice(also)}")
-    if fits[best] < LEAST: raise KSpaceError(f"the image of this k-space does not resemble the T1w in any orientation (it explains {max(fits[best], 0):.0%}): is it k-space of the same head, one slice for each of the T1w's?")
-    if clear: raise KSpaceError(f"the image of this k-space does not lie as the T1w does: {clear.words}; {advice(clear)}")
-    gain = {by: (1 - here) / max(1 - alone(kspace, resized(aux, by)), 1e-9) for by in (.8, 1.25)}; by = max(gain, key=gain.get)
+        raise KSpaceError("the zero frequency of this k-space is at the edge of the array, not in its middle"
+            + (f", and {also.words}" if also.words else "") + f": {advice(also)}")
+    if fits[best] < LEAST:
+        raise KSpaceError(f"the image of this k-space does not resemble the T1w in any orientation (it explains "
+            f"{max(fits[best], 0):.0%}): is it k-space of the same head, one slice for each of the T1w's?")
+    if clear:
+        raise KSpaceError(f"the image of this k-space does not lie as the T1w does: {clear.words}; {advice(clear)}")
+    gain = {by: (1 - here) / max(1 - alone(kspace, resized(aux, by)), 1e-9) for by in (.8, 1.25)}
+    by = max(gain, key=gain.get)
     if gain[by] > SIZED:
-        return (f"the head in the image of this k-space seems to be {'larger' if by > 1 else 'smaller'} than in the T1w: "
+        return (
+            f"the head in the image of this k-space seems to be {'larger' if by > 1 else 'smaller'} than in the T1w: "
             "have both the same field of view? If not, resample the T1w to that of the k-space",)
-    if ratio(best) > NOTE: return (f"the image of this k-space fits the T1w a little better if {best.words}: look at the result; if so, {advice(best)}",)
+    if ratio(best) > NOTE:
+        return (f"the image of this k-space fits the T1w a little better if {best.words}: look at the result; if so, "
+            f"{advice(best)}",)
     near = [l for l in fits if l != Layout() and ratio(l) > 1 / NOTE]
-    if near: return (f"whether {max(near, key=fits.get).words} cannot be told from this k-space and T1w: look at the result",)
+    if near:
+        return (
+            f"whether {max(near, key=fits.get).words} cannot be told from this k-space and T1w: look at the result",)
     return ()
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #291a010a
@@ -198,10 +236,13 @@ def grid_of(
 )->tuple[tuple[int, int, int], Slices]: # slices, rows and columns of its axial slices; the slices
     "The grid that k-space must have, and the T1w that guides, windowed to 0 and above."
     data = aux.data
-    if not np.isfinite(data).all() or not data.any(): raise KSpaceError("the T1w is zero everywhere: there is nothing to be guided by" if np.isfinite(data).all() else "the T1w has NaN or infinite values")
+    if not np.isfinite(data).all() or not data.any():
+        raise KSpaceError("the T1w is zero everywhere: there is nothing to be guided by" if np.isfinite(data).all()
+            else "the T1w has NaN or infinite values")
     if np.ptp(data) == 0: raise KSpaceError("the T1w has the same value everywhere: there is nothing to be guided by")
     if data.min() < 0: # z-scored, or shifted
-        values, count = np.unique(data, return_counts=True); air = data == values[count.argmax()] if count.max() > .2 * data.size else np.zeros(data.shape, bool)
+        values, count = np.unique(data, return_counts=True)
+        air = data == values[count.argmax()] if count.max() > .2 * data.size else np.zeros(data.shape, bool)
         data = np.where(air, 0, data - data[~air].min()).astype(np.float32)
     cut = slices(aux.replace(data=data), scale=Scale(0., float(data.max())))
     return (len(cut), *cut.data.shape[-2:]), Slices(cut.data, cut.axis, cut.scale, aux)
@@ -215,11 +256,17 @@ def as_scan(
     check:bool=True, # False: k-space need not lie as the T1w does
 )->Scan:
     "Arrays and a T1w as a checked scan; `KSpaceError` says what does not fit."
-    grid, cut = grid_of(aux); k, said = fit_axes(kspace, grid)
-    if k.shape[-2] != grid[1]: raise KSpaceError(f"k-space has {k.shape[-2]} rows, the T1w has {grid[1]}: cut the oversampled readout with mrbook.mri.sampling.remove_oversampling")
+    grid, cut = grid_of(aux)
+    k, said = fit_axes(kspace, grid)
+    if k.shape[-2] != grid[1]:
+        raise KSpaceError(f"k-space has {k.shape[-2]} rows, the T1w has {grid[1]}: cut the oversampled readout with "
+            f"mrbook.mri.sampling.remove_oversampling")
     if mask is None:
         mask = (k != 0).any(1, keepdim=True).any(0, keepdim=True)
-        if mask.all(): raise KSpaceError("k-space is fully sampled and no mask was given: nothing is left to reconstruct. To undersample it, pass a mask; for the image alone, transform it: ifft2c(kspace).abs()")
+        if mask.all():
+            raise KSpaceError(
+                "k-space is fully sampled and no mask was given: nothing is left to reconstruct. To undersample "
+                "it, pass a mask; for the image alone, transform it: ifft2c(kspace).abs()")
         said += ("no mask was given: what is zero in every slice and coil was taken as not measured",)
     m, whole = as_mask(mask, k.shape[-2:]), k
     if check and any(zero_at_edge(whole)): check_layout(whole, m, cut.data) # always refuses
@@ -236,7 +283,9 @@ class Outcome(NamedTuple):
 
 def _unit(kspace): # the largest magnitude of the zero-filled image
     unit = float(rss(ifft2c(kspace.to(torch.complex128))).max())
-    if not 1e-30 < unit < 1e30: raise KSpaceError(f"the image of this k-space is as large as {unit:.1g}: multiply k-space by {1 / max(unit, 1e-300):.0e}")
+    if not 1e-30 < unit < 1e30:
+        raise KSpaceError(
+            f"the image of this k-space is as large as {unit:.1g}: multiply k-space by {1 / max(unit, 1e-300):.0e}")
     return unit
 
 # %% ../../nbs/methods/03_reconstructor.ipynb #d52ee0a8
@@ -257,37 +306,59 @@ class Reconstructor(Pretrained):
     )->Tensor: # (n, coils, h, w) complex, every point of k-space
         raise TypeError(f"{type(self).__name__} does not say how to reconstruct")
 
-    def reconstruct(self, kspace, mask, aux=None, sensitivities=None)->Tensor: # (n, 1, h, w) float32, >= 0, in the unit of the k-space
+    # (n, 1, h, w) float32, >= 0, in the unit of the k-space
+    def reconstruct(self, kspace, mask, aux=None, sensitivities=None)->Tensor:
         "Magnitude images of slices; arguments as `complete`, k-space and mask also without their leading axes."
         k, m = undersample(kspace, mask)
         return rss(ifft2c(self.complete(k, m, aux, sensitivities))).float()
 
-    def declared(self)->dict: return {k: list(v) if isinstance(v, tuple) else v for k in self.DECLARED for v in [getattr(self, k)]}
+    def declared(self)->dict:
+        return {k: list(v) if isinstance(v, tuple) else v for k in self.DECLARED for v in [getattr(self, k)]}
 
     def unusual(self, scan:Scan)->tuple: # sentences
         "What this method was not trained on."
-        rate, lines, said, mm = float(scan.mask.float().mean()), scan.mask[0, 0], [], sorted(scan.aux.source.spacing)[:2]
+        rate, lines, said, mm = float(scan.mask.float().mean()), scan.mask[0,
+            0], [], sorted(scan.aux.source.spacing)[:2]
         (least, most), coils = self.rates, scan.kspace.shape[1]
-        if not .88 * least <= rate <= 1.08 * most: said.append(f"{rate:.1%} of k-space was measured; the networks were trained on {100 * least:g} to {100 * most:g} %")
-        if self.coils and (lines == lines[:, :1]).all() and not lines.all(): said.append("whole rows were left out: the networks expect that lines are columns; transpose k-space, mask and T1w if the phase encoding runs along the rows")
-        if self.coils and coils != self.coils: said.append(f"{coils} coils: the networks were trained on {'one' if self.coils == 1 else self.coils}; sensitivities are estimated from the middle of k-space, {' x '.join(map(str, centre_block(scan.mask)))} points")
-        if self.spacing and max(abs(s - self.spacing) for s in mm) > self.spacing / 2: said.append(f"voxels of {' x '.join(f'{s:.2f}' for s in scan.aux.source.spacing)} mm: the networks were trained on {self.spacing:g} mm")
+        if not .88 * least <= rate <= 1.08 * most:
+            said.append(
+                f"{rate:.1%} of k-space was measured; the networks were trained on {100 * least:g} to {100 * most:g} %")
+        if self.coils and (lines == lines[:, :1]).all() and not lines.all():
+            said.append("whole rows were left out: the networks expect that lines are columns; transpose k-space, mask "
+                "and T1w if the phase encoding runs along the rows")
+        if self.coils and coils != self.coils:
+            said.append(f"{coils} coils: the networks were trained on {'one' if self.coils == 1 else self.coils}; "
+                f"sensitivities are estimated from the middle of k-space, "
+                f"{' x '.join(map(str, centre_block(scan.mask)))} points")
+        if self.spacing and max(abs(s - self.spacing) for s in mm) > self.spacing / 2:
+            said.append(f"voxels of {' x '.join(f'{s:.2f}' for s in scan.aux.source.spacing)} mm: the networks were "
+                f"trained on {self.spacing:g} mm")
         return tuple(said)
 
     def run(self, scan:Scan)->Outcome:
         "Reconstruct a checked scan: unit, method, data consistency, volume."
         k, m, aux = scan.kspace, scan.mask, scan.aux.data
         unit = _unit(k)
-        small = (k.to(torch.complex128) / unit).to(torch.complex64); answer = self.answer(small, m, aux if self.aux else None)
+        small = (k.to(torch.complex128) / unit).to(torch.complex64)
+        answer = self.answer(small, m, aux if self.aux else None)
         made, details = answer if isinstance(answer, tuple) else (answer, None)
-        if made.shape != k.shape: raise ValueError(f"{type(self).__name__} made k-space of shape {tuple(made.shape)} from {tuple(k.shape)}")
-        inside = m.expand_as(small); changed = float((made.cpu() - small)[inside].norm() / small[inside].norm())
-        if self.hard and not changed < 1e-3: raise ValueError(f"{type(self).__name__} says that it keeps what was measured, and changed it by {changed:.1%}: its image is not that of this scan")
+        if made.shape != k.shape:
+            raise ValueError(f"{type(self).__name__} made k-space of shape {tuple(made.shape)} from {tuple(k.shape)}")
+        inside = m.expand_as(small)
+        changed = float((made.cpu() - small)[inside].norm() / small[inside].norm())
+        if self.hard and not changed < 1e-3:
+            raise ValueError(
+                f"{type(self).__name__} says that it keeps what was measured, and changed it by {changed:.1%}: "
+                f"its image is not that of this scan")
         if self.hard: made = hard_consistency(made.cpu(), small, m)
         images, whole = rss(ifft2c(made)) * unit, made.to(torch.complex128) * unit
-        if not images.isfinite().all() or not images.flatten(1).any(1).all(): raise KSpaceError(f"the reconstruction is {'zero in some slices' if images.isfinite().all() else 'not finite'}: nothing was written. Is k-space in a sensible unit?")
+        if not images.isfinite().all() or not images.flatten(1).any(1).all():
+            raise KSpaceError(
+                f"the reconstruction is {'zero in some slices' if images.isfinite().all() else 'not finite'}: "
+                f"nothing was written. Is k-space in a sensible unit?")
         volume = restack(scan.aux, images.float(), Scale(0., 1.))
-        return Outcome(volume.replace(notes=tuple(dict.fromkeys((*scan.notes, *self.unusual(scan))))), hard_consistency(whole, k.to(torch.complex128), m) if self.hard else whole, details, changed)
+        return Outcome(volume.replace(notes=tuple(dict.fromkeys((*scan.notes, *self.unusual(scan))))),
+            hard_consistency(whole, k.to(torch.complex128), m) if self.hard else whole, details, changed)
 
     def answer(self, kspace, mask, aux): return self.complete(kspace, mask, aux) # or (k-space, details)
 

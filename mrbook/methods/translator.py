@@ -8,8 +8,8 @@ __all__ = ['PLANES', 'FEWEST', 'THICK', 'NARROW', 'pictures', 'unpicture', 'fine
            'follow', 'Pretrained', 'Working', 'Framing', 'Translator', 'BothSides', 'write_result']
 
 # %% ../../nbs/methods/00_translator.ipynb #71851131
-import importlib, json, math, sys, time
-from dataclasses import asdict, dataclass, replace
+import json, math, sys, time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,10 @@ import numpy as np, torch
 from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
-from ..scans.preprocess import background_value, bias_correct, find_brain, has_head, head_mask, looks_stripped, measured
-from ..scans.volume import Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like, resolution_note, voxel_sizes, write_volume
+from mrbook.scans.preprocess import (background_value, bias_correct, find_brain, has_head, head_mask, looks_stripped,
+    measured)
+from ..scans.volume import (Scale, Volume, VolumeError, _from_pictures, _to_pictures, canonical, resample_like,
+    resolution_note, voxel_sizes, write_volume)
 from ..learn.loop import write_atomic
 
 # %% ../../nbs/methods/00_translator.ipynb #c50b8e0c
@@ -31,6 +33,7 @@ def pictures(
     "Slices of a volume as a batch."
     return torch.from_numpy(_to_pictures(np.asarray(data), PLANES.index(plane)))[:, None]
 
+# %% ../../nbs/methods/00_translator.ipynb #e2716c0d
 def unpicture(
     x:Tensor, # (N, 1, H, W)
     plane:str="axial", # or coronal, sagittal
@@ -38,13 +41,15 @@ def unpicture(
     "The volume that `pictures` came from."
     return _from_pictures(x[:, 0].float().cpu().numpy(), PLANES.index(plane))
 
+# %% ../../nbs/methods/00_translator.ipynb #a58d6bd7
 def finer_affine(
     affine:np.ndarray, # (4, 4) of the coarse grid
     old:tuple, # (X, Y, Z) voxels of the coarse grid
     new:tuple, # (X, Y, Z) voxels of the fine grid, same field of view
 )->np.ndarray: # (4, 4)
     "Affine of a grid with other voxels over the same field of view (edges coincide, not centres)."
-    ratio = np.array(old) / np.array(new); out = affine.copy()
+    ratio = np.array(old) / np.array(new)
+    out = affine.copy()
     out[:3, :3] = affine[:3, :3] * ratio
     out[:3, 3] = affine[:3, 3] + affine[:3, :3] @ (ratio / 2 - 0.5)
     return out
@@ -60,7 +65,8 @@ class Window:
     air: bool = False # scans with a head: the air around it is 0, and `low` and `floor` do not count
 
     def __post_init__(self):
-        if not 0 <= self.low < self.high <= 100: raise ValueError(f"percentiles must satisfy 0 <= low < high <= 100: {self.low}, {self.high}")
+        if not 0 <= self.low < self.high <= 100:
+            raise ValueError(f"percentiles must satisfy 0 <= low < high <= 100: {self.low}, {self.high}")
         if not self.floor < self.ceiling: raise ValueError(f"floor {self.floor} must lie below ceiling {self.ceiling}")
 
     def scale(self,
@@ -72,7 +78,8 @@ class Window:
         low, high = (float(q) for q in np.percentile(inside, (self.low, self.high)))
         floor = self.floor
         if self.air and air is not None and air.size >= 200:
-            q = np.percentile(air, (25, 50, 75)); low, floor = float(q[1] - 1.2987 * (q[2] - q[0])), 0.
+            q = np.percentile(air, (25, 50, 75))
+            low, floor = float(q[1] - 1.2987 * (q[2] - q[0])), 0.
         if not high > low: raise VolumeError("the image is constant inside its mask: is this a scan?")
         unit = (high - low) / (self.ceiling - floor)
         return Scale(low - floor * unit, low - floor * unit + unit)
@@ -96,7 +103,9 @@ class Contract:
     context = 0 # neighbouring slices that are seen, on either side
     source = target = "" # contrasts
     trained = 1., 4. # mm, smallest and largest pixel that the network can make use of
-    DECLARED = "plane spacing through frame grows window unshade sees outside carries enlarges channels context source target trained".split()
+    DECLARED = (
+        "plane spacing through frame grows window unshade sees outside carries enlarges channels context source "
+        "target trained").split()
 
     def declare(self,
         **values, # any of `DECLARED`, as JSON has it; None: left as it is
@@ -108,13 +117,16 @@ class Contract:
             if value is None and name != "through": continue
             if name == "window" and isinstance(value, dict): value = Window(**value)
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
-        for name, known in dict(plane=PLANES, sees=("brain", "head", "either"), outside=("zero", "keep", "answer"), carries=("answer", "change")).items():
-            if getattr(self, name) not in known: raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        for name, known in dict(plane=PLANES, sees=("brain", "head", "either"), outside=("zero", "keep", "answer"),
+                carries=("answer", "change")).items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
         return self
 
     def declared(self)->dict: # as JSON has it
         "All that this instance declares."
-        return {k: asdict(v) if isinstance(v, Window) else list(v) if isinstance(v, tuple) else v for k in self.DECLARED for v in [getattr(self, k)]}
+        return {k: asdict(v) if isinstance(v, Window) else list(v) if isinstance(v, tuple) else v for k in self.DECLARED
+            for v in [getattr(self, k)]}
 
 # %% ../../nbs/methods/00_translator.ipynb #e77a9446
 class Region(NamedTuple):
@@ -123,19 +135,26 @@ class Region(NamedTuple):
     valid: np.ndarray # bool (X, Y, Z): voxels that say something
     notes: tuple # sentences
 
+# %% ../../nbs/methods/00_translator.ipynb #e9e050a6
 def checked_mask(
     mask, # a `Volume` on any grid, or an array of the scan's shape
     scan:Volume, # any orientation
 )->np.ndarray: # bool, shape of the scan
     "Refuse a mask that is none, or that lies elsewhere."
     if isinstance(mask, Volume):
-        if len(np.unique(mask.data)) > 2: raise VolumeError("the mask holds more than two values: give a mask of 0 and 1, not a scan or a map of labels")
-        mask = resample_like(mask, scan, order=0).data != 0 if mask.shape != scan.shape or not np.allclose(mask.affine, scan.affine, atol=1e-3) else mask.data != 0
+        if len(np.unique(mask.data)) > 2:
+            raise VolumeError(
+                "the mask holds more than two values: give a mask of 0 and 1, not a scan or a map of labels")
+        mask = resample_like(mask, scan, order=0).data != 0 if mask.shape != scan.shape or not np.allclose(mask.affine,
+            scan.affine, atol=1e-3) else mask.data != 0
     mask = np.asarray(mask, bool)
-    if mask.shape != scan.shape: raise VolumeError(f"the mask has shape {mask.shape}, the scan {scan.shape}: give the mask on the grid of the scan")
+    if mask.shape != scan.shape:
+        raise VolumeError(
+            f"the mask has shape {mask.shape}, the scan {scan.shape}: give the mask on the grid of the scan")
     if not mask.any(): raise VolumeError("the mask is empty where the scan lies: does it belong to this scan?")
     return mask
 
+# %% ../../nbs/methods/00_translator.ipynb #05ed8f48
 def region(
     scan:Volume, # canonical
     sees:str="brain", # brain, head or either
@@ -145,11 +164,16 @@ def region(
     note = ()
     if mask is None and sees == "brain" and not looks_stripped(scan) and has_head(scan):
         mask = find_brain(scan)
-        if mask is None: note = ("the skull seems to be in the picture: the networks know stripped brains only, so strip it first, or give a mask of the brain",)
-    some = measured(scan) # a voxel inside that has the value of the background says nothing, be it 0 or the mean of a z-scored scan: it counts as 0 after the window
+        if mask is None:
+            note = ("the skull seems to be in the picture: the networks know stripped brains only, so strip it "
+                "first, or give a mask of the brain",)
+    # a voxel inside that has the value of the background says nothing, be it 0 or the mean of a z-scored scan: it
+    # counts as 0 after the window
+    some = measured(scan)
     if mask is None: mask = some if looks_stripped(scan) else head_mask(scan)
     if not mask.any(): raise VolumeError("no slice shows anatomy: is this a scan of a head?")
-    valid = mask & (some if not looks_stripped(scan) else scan.data != np.float32(background_value(scan.data))) if sees == "brain" else some | mask
+    valid = mask & (some if not looks_stripped(scan) else scan.data != np.float32(
+        background_value(scan.data))) if sees == "brain" else some | mask
     return Region(mask, valid if valid.any() else mask, note)
 
 # %% ../../nbs/methods/00_translator.ipynb #0ec258a0
@@ -160,6 +184,7 @@ def box_of(
     along = [np.flatnonzero(mask.any(tuple(b for b in range(mask.ndim) if b != a))) for a in range(mask.ndim)]
     return np.array([a[0] for a in along]), np.array([a[-1] + 1 for a in along])
 
+# %% ../../nbs/methods/00_translator.ipynb #4280ddfb
 def frame_grid(
     scan:Volume, # canonical
     mask:np.ndarray, # bool, same shape
@@ -170,36 +195,48 @@ def frame_grid(
     want = np.maximum(mm, contract.spacing) if contract.enlarges else np.full(3, float(contract.spacing))
     want[across] = max(mm[across], contract.spacing) if contract.through is None else contract.through
     step = np.where(np.abs(want / mm - 1) < 0.02, mm, want) / mm # voxels of the scan per voxel of the grid
-    low, high = box_of(mask); need = np.maximum(np.ceil((high - low) / step - 1e-3), 1).astype(int); shape = need.copy()
+    low, high = box_of(mask)
+    need = np.maximum(np.ceil((high - low) / step - 1e-3), 1).astype(int)
+    shape = need.copy()
     rows, columns = [a for a in (2, 1, 0) if a != across]
     for a, side in ((rows, contract.frame[0]), (columns, contract.frame[1])):
         more = max(math.ceil((need[a] - round(side / (step[a] * mm[a]))) * step[a] * mm[a] / contract.grows), 0)
         shape[a] = round((side + more * contract.grows) / (step[a] * mm[a]))
-    grown = any(shape[a] > round(s / (step[a] * mm[a])) for a, s in ((rows, contract.frame[0]), (columns, contract.frame[1])))
-    start = np.floor((low + high - step * shape) / 2 + .01) + (step - 1) / 2 # its edge is an edge of the scan's voxels: two of 1 mm make one of 2 mm
-    affine = scan.affine @ np.diag([*step, 1]); affine[:3, 3] = (scan.affine @ [*start, 1])[:3]
+    grown = any(shape[a] > round(s / (step[a] * mm[a])) for a,
+        s in ((rows, contract.frame[0]), (columns, contract.frame[1])))
+    # its edge is an edge of the scan's voxels: two of 1 mm make one of 2 mm
+    start = np.floor((low + high - step * shape) / 2 + .01) + (step - 1) / 2
+    affine = scan.affine @ np.diag([*step, 1])
+    affine[:3, 3] = (scan.affine @ [*start, 1])[:3]
     size = " x ".join(f"{shape[a] * step[a] * mm[a]:.0f}" for a in (rows, columns))
-    note = (f"the mask is larger than the frame of {contract.frame[0]:g} x {contract.frame[1]:g} mm that the network was trained on: it sees {size} mm",) if grown else ()
+    note = (f"the mask is larger than the frame of {contract.frame[0]:g} x {contract.frame[1]:g} mm that the network "
+        f"was trained on: it sees {size} mm",) if grown else ()
     return Volume(np.broadcast_to(np.float32(0), tuple(shape)), affine), note
 
 # %% ../../nbs/methods/00_translator.ipynb #5589b08b
-FEWEST, THICK, NARROW = 8, (1.5, 3.), 64. # slices that a picture needs across; times the pixels, and mm, from which slices are thick; mm that say little
+# slices that a picture needs across; times the pixels, and mm, from which slices are thick; mm that say little
+FEWEST, THICK, NARROW = 8, (1.5, 3.), 64.
 
+# %% ../../nbs/methods/00_translator.ipynb #3fa34f9e
 def plane_note(
     scan:Volume, # canonical
     plane:str="axial", # of the network
 )->str: # a sentence; empty where the scan suits the plane
     "Refuse or note a scan of few or thick slices that lie across the network's pictures."
     mm, across = np.array(scan.spacing), PLANES.index(plane)
-    field = mm * scan.shape; least, coarse = int(field.argmin()), int(mm.argmax())
+    field = mm * scan.shape
+    least, coarse = int(field.argmin()), int(mm.argmax())
     sides = f"a method that works on {plane} slices sees them from the side"
     if least != across and scan.shape[least] < FEWEST:
-        raise VolumeError(f"the scan has {scan.shape[least]} {PLANES[least]} slices, and {sides}, {field[least]:.0f} mm of a head: "
+        raise VolumeError(
+            f"the scan has {scan.shape[least]} {PLANES[least]} slices, and {sides}, {field[least]:.0f} mm of a head: "
             f"give a scan of {plane} slices, or one with at least {FEWEST} slices")
     if coarse != across and mm[coarse] >= max(THICK[0] * np.median(mm), THICK[1]):
-        return f"the slices of the scan are {PLANES[coarse]} and {mm[coarse]:.3g} mm thick, and {sides}: there is no detail across them"
+        return (f"the slices of the scan are {PLANES[coarse]} and {mm[coarse]:.3g} mm thick, and {sides}: there is "
+            f"no detail across them")
     if least != across and field[least] < NARROW:
-        return f"the scan has {scan.shape[least]} {PLANES[least]} slices, {field[least]:.0f} mm of a head together, and {sides}: it knows whole {plane} slices"
+        return (f"the scan has {scan.shape[least]} {PLANES[least]} slices, {field[least]:.0f} mm of a head together, "
+            f"and {sides}: it knows whole {plane} slices")
     return ""
 
 # %% ../../nbs/methods/00_translator.ipynb #eb64c4b0
@@ -209,35 +246,46 @@ def cut_out(
     margin:int=8, # voxels, for the tails of blur and splines
 )->tuple[tuple, np.ndarray, Volume]: # slices of the scan, how much to pad, and the place of the result
     "The part of a scan around a grid, the same whatever lies beyond."
-    corner = np.linalg.solve(scan.affine, grid.affine); step = np.diag(corner)[:3]
+    corner = np.linalg.solve(scan.affine, grid.affine)
+    step = np.diag(corner)[:3]
     low = np.floor(corner[:3, 3] - step / 2).astype(int) - margin * np.maximum(np.ceil(step / 2), 1).astype(int)
-    high = np.ceil(corner[:3, 3] + step * (np.array(grid.shape) - .5)).astype(int) + margin * np.maximum(np.ceil(step / 2), 1).astype(int) + 1
-    shape = np.array(scan.shape); inner = np.clip(low, 0, shape), np.clip(high, 0, shape)
-    affine = scan.affine.copy(); affine[:3, 3] = (scan.affine @ [*low, 1])[:3]
+    high = np.ceil(corner[:3, 3] + step * (np.array(grid.shape) - .5)).astype(int) + margin * np.maximum(
+        np.ceil(step / 2), 1).astype(int) + 1
+    shape = np.array(scan.shape)
+    inner = np.clip(low, 0, shape), np.clip(high, 0, shape)
+    affine = scan.affine.copy()
+    affine[:3, 3] = (scan.affine @ [*low, 1])[:3]
     return tuple(slice(a, b) for a, b in zip(*inner)), np.stack([inner[0] - low, high - inner[1]], 1), affine
 
+# %% ../../nbs/methods/00_translator.ipynb #b20acdb2
 def onto_grid(
     scan:Volume, # canonical
     valid:np.ndarray, # bool, same shape: what may be used
     grid:Volume, # from `frame_grid`
     order:int=1, # spline order
-)->tuple[np.ndarray, np.ndarray]: # float32 on the grid: mean intensity of the valid part of a voxel, and its share of the voxel, 0 to 1
+)->tuple[np.ndarray, np.ndarray]: # float32 on the grid: mean intensity of the valid part of a voxel, and its share of
+    # the voxel, 0 to 1
     "Interpolate what is valid, and say how much of a voxel that is."
-    part, pad, affine = cut_out(scan, grid); where = np.pad(valid[part], pad)
-    middle = np.float32(np.median(scan.data[valid])); data = np.pad(scan.data[part] - middle, pad) * where
+    part, pad, affine = cut_out(scan, grid)
+    where = np.pad(valid[part], pad)
+    middle = np.float32(np.median(scan.data[valid]))
+    data = np.pad(scan.data[part] - middle, pad) * where
     top, share = (resample_like(Volume(x, affine), grid, order).data for x in (data, where.astype(np.float32)))
     share = np.where(share > 0.01, share, 0)
     return (top / np.where(share > 0, share, 1) + middle).astype(np.float32), share.clip(0, 1)
 
+# %% ../../nbs/methods/00_translator.ipynb #915448cd
 def from_grid(
     data:np.ndarray, # on the working grid, or a finer one over the same field of view
     affine:np.ndarray, # of that grid
     known:np.ndarray, # bool, same shape: where it may be used
     scan:Volume, # canonical: the grid wanted
 )->np.ndarray: # float32, shape of the scan; 0 outside the frame
-    """Interpolate back. A scan that is finer than the grid has a sharper rim: there, what is known is continued from the
+    """Interpolate back. A scan that is finer than the grid has a sharper rim: there, what is known is continued from
+    the
     nearest voxel. In coarser voxels the rim holds part of the outside, as it does in the answer."""
-    if not known.all() and (np.array(scan.spacing) < 1.02 * np.array(voxel_sizes(affine))).all(): data = data[tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))]
+    if not known.all() and (np.array(scan.spacing) < 1.02 * np.array(voxel_sizes(affine))).all():
+        data = data[tuple(ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True))]
     return resample_like(Volume(data, affine), scan).data
 
 # %% ../../nbs/methods/00_translator.ipynb #047e6305
@@ -249,14 +297,20 @@ def follow(
 ): # the items, one by one
     "Iterate and say how far it is."
     items = list(items)
-    if not show: yield from items; return
-    if sys.stderr.isatty(): yield from tqdm(items, desc=what); return
+    if not show:
+        yield from items
+        return
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=what)
+        return
     start = said = time.monotonic()
     for i, item in enumerate(items):
         yield item
         if (now := time.monotonic()) - said >= every:
-            said = now; left = (now - start) / (i + 1) * (len(items) - i - 1)
-            print(f"{what}: {i + 1} of {len(items)}, {now - start:.0f} s, about {left:.0f} s left", file=sys.stderr, flush=True)
+            said = now
+            left = (now - start) / (i + 1) * (len(items) - i - 1)
+            print(f"{what}: {i + 1} of {len(items)}, {now - start:.0f} s, about {left:.0f} s left", file=sys.stderr,
+                flush=True)
 
 # %% ../../nbs/methods/00_translator.ipynb #9f5500e4
 class Pretrained:
@@ -286,9 +340,11 @@ class Pretrained:
             kinds[name] = dict(kind=kind, config=config)
             state = module if isinstance(module, dict) else module.state_dict()
             tensors |= {f"{name}/{k}": v.detach().cpu().contiguous() for k, v in state.items()}
-        config = dict(module=type(self).__module__, method=type(self).__name__, settings=self.settings(), networks=kinds)
+        config = dict(module=type(self).__module__, method=type(self).__name__, settings=self.settings(),
+            networks=kinds)
         if isinstance(self, Contract): config["declared"] = self.declared()
-        write_atomic(folder/"model.safetensors", save(tensors)); write_atomic(folder/"config.json", json.dumps(config, indent=1).encode())
+        write_atomic(folder/"model.safetensors", save(tensors))
+        write_atomic(folder/"config.json", json.dumps(config, indent=1).encode())
         return folder
 
     @classmethod
@@ -297,11 +353,17 @@ class Pretrained:
         from safetensors.torch import load_file
         from mrbook.generative.diffusion import fast_precision
         from mrbook.learn.weights import builder
-        config, tensors, found = json.loads((Path(folder)/"config.json").read_text()), load_file(Path(folder)/"model.safetensors"), {}
-        if config["method"] != cls.__name__: raise ValueError(f"{folder} holds a {config['method']}, not a {cls.__name__}: call {config['method']}.from_pretrained")
+        config, tensors, found = json.loads((Path(folder)/"config.json").read_text()), load_file(
+            Path(folder)/"model.safetensors"), {}
+        if config["method"] != cls.__name__:
+            raise ValueError(
+                f"{folder} holds a {config['method']}, not a {cls.__name__}: call {config['method']}.from_pretrained")
         for name, row in config["networks"].items():
             own = {k.removeprefix(name + "/"): v.to(device) for k, v in tensors.items() if k.startswith(name + "/")}
-            if row["kind"] != "tensors": net = builder(folder, row["kind"])(row["config"]).to(device); net.load_state_dict(own); own = net.eval().requires_grad_(False)
+            if row["kind"] != "tensors":
+                net = builder(folder, row["kind"])(row["config"]).to(device)
+                net.load_state_dict(own)
+                own = net.eval().requires_grad_(False)
             if hasattr(own, "precision"): own.precision = fast_precision(device)
             found[name] = own
         made = cls.from_networks(found, config["settings"], **options)
@@ -316,11 +378,13 @@ class Working(NamedTuple):
     native: list # of float32 (X, Y, Z) in [0, 1], canonical grid of the scan: the input after the window
     notes: tuple # sentences
 
+# %% ../../nbs/methods/00_translator.ipynb #94250f6d
 class Framing(Contract, Pretrained):
     "From a scan to the slices that a network sees, and from its answers back to the scan."
     def flat(self, scan, inside): # without the coil's shading; the window gives a zero point first
         scale = self.window.scale(scan.data[inside.mask & inside.valid], self.air(scan, inside))
-        return scan.replace(data=bias_correct(np.maximum(scale.apply(scan.data, clip=False), 0), inside.mask & inside.valid)[0])
+        return scan.replace(data=bias_correct(np.maximum(scale.apply(scan.data, clip=False), 0),
+            inside.mask & inside.valid)[0])
 
     def air(self, scan, inside): # intensities around a head
         if not self.window.air: return None
@@ -337,7 +401,8 @@ class Framing(Contract, Pretrained):
         slices, native = [], []
         for scan in scans:
             if self.unshade: scan = self.flat(scan, inside)
-            data, share = onto_grid(scan, inside.valid, grid, order); known = share > 0.499
+            data, share = onto_grid(scan, inside.valid, grid, order)
+            known = share > 0.499
             hold = known if self.sees == "brain" else onto_grid(scan, inside.mask, grid)[1] > 0.499
             scale = self.window.scale(data[hold if hold.any() else known], self.air(scan, inside))
             slices.append(pictures((scale.apply(data, clip=False) * share).clip(0, 1).astype(np.float32), self.plane))
@@ -352,18 +417,21 @@ class Framing(Contract, Pretrained):
     )->np.ndarray: # float32, shape of the scan
         "Answers on the grid of the scan."
         data = unpicture(y if change is None else y.cpu() - change, self.plane)
-        known = work.known if data.shape == work.grid.shape else ndimage.zoom(work.known.astype(np.float32), np.array(data.shape) / work.known.shape, order=0) > .5
+        known = work.known if data.shape == work.grid.shape else ndimage.zoom(work.known.astype(np.float32),
+            np.array(data.shape) / work.known.shape, order=0) > .5
         return from_grid(data, finer_affine(work.grid.affine, work.grid.shape, data.shape), known, scan)
 
     def finish(self, made, native, inside): # the change added to the input; what stands outside the mask
         if self.carries == "change": made = native + made
-        return made if self.outside == "answer" else np.where(inside.mask, made, native if self.outside == "keep" else 0)
+        return made if self.outside == "answer" else np.where(inside.mask, made,
+            native if self.outside == "keep" else 0)
 
 # %% ../../nbs/methods/00_translator.ipynb #7e345780
 class Translator(Framing):
     "Base of every trained method. Subclasses declare what they need and fill in `translate`."
     def translate(self, x:Tensor, spacing:tuple|None=None)->Tensor:
-        "Slices (N, C, h, w) in [0, 1] of one scan, in order, with pixels of `spacing` (h, w) mm -> (N, C, H, W) in [0, 1]."
+        ("Slices (N, C, h, w) in [0, 1] of one scan, in order, with pixels of `spacing` (h, w) mm -> (N, C, "
+            "H, W) in [0, 1].")
         raise TypeError(f"{type(self).__name__} does not say how to translate")
 
     def answers(self, x:Tensor, spacing:tuple|None=None, **beside)->Tensor: # (s, N, C, H, W)
@@ -376,25 +444,35 @@ class Translator(Framing):
         volume, # `Volume` of any orientation and grid; for methods of several channels a sequence of registered ones
         mask=None, # brain (or head), `Volume` or array of the scan's shape; None: found
         uncertainty:bool=False, # also the sd over samples
-    ): # `Volume` on the same grid with affine and header of the input, float32 in [0, 1], with notes; a tuple for several channels; with the sd beside it if asked for
+    ): # `Volume` on the same grid with affine and header of the input, float32 in [0, 1], with notes; a tuple for
+        # several channels; with the sd beside it if asked for
         "Translate a whole scan: the one way from a file's grid to a network and back."
         given = list(volume) if isinstance(volume, (list, tuple)) else [volume]
-        if len(given) != self.channels: raise VolumeError(f"this method translates {self.channels} registered scan{'s' * (self.channels > 1)} together, not {len(given)}")
+        if len(given) != self.channels:
+            raise VolumeError(
+                f"this method translates {self.channels} registered scan{'s' * (self.channels > 1)} together, "
+                f"not {len(given)}")
         first, (ras, undo) = given[0], canonical(given[0])
         scans = [ras] + [resample_like(canonical(v)[0], ras) for v in given[1:]]
-        if mask is not None: mask = canonical(first.replace(data=checked_mask(mask, first).astype(np.float32)))[0].data > .5
-        across = plane_note(ras, self.plane); inside = region(ras, self.sees, mask); work = self.prepare(scans, inside)
+        if mask is not None:
+            mask = canonical(first.replace(data=checked_mask(mask, first).astype(np.float32)))[0].data > .5
+        across = plane_note(ras, self.plane)
+        inside = region(ras, self.sees, mask)
+        work = self.prepare(scans, inside)
         sizes = [work.grid.spacing[a] for a in (2, 1, 0) if a != PLANES.index(self.plane)]
         beside = {"through": float(work.grid.spacing[PLANES.index(self.plane)])} if self.neighbours else {}
         made = self.answers(work.x, tuple(sizes), **beside).float().cpu()
         low = resolution_note(ras, self.trained, PLANES.index(self.plane))
         notes = dict.fromkeys([*first.notes, *inside.notes, *work.notes, *(s for s in (across, low) if s)])
-        give = lambda data, top=1.: first.replace(data=undo(ras.replace(data=data.clip(0, top).astype(np.float32))).data, notes=tuple(notes))
-        out = [give(self.finish(self.put_back(made.mean(0)[:, k:k + 1], work, ras, work.x[:, k:k + 1] if self.carries == "change" else None), n, inside)) for k, n in enumerate(work.native)]
+        give = lambda data, top=1.: first.replace(data=undo(
+            ras.replace(data=data.clip(0, top).astype(np.float32))).data, notes=tuple(notes))
+        out = [give(self.finish(self.put_back(made.mean(0)[:, k:k + 1], work, ras,
+            work.x[:, k:k + 1] if self.carries == "change" else None), n, inside)) for k, n in enumerate(work.native)]
         answer = out[0] if self.channels == 1 else tuple(out)
         if not uncertainty: return answer
         if len(made) < 2: raise ValueError("an uncertainty map needs at least two samples")
-        return answer, give(np.where(inside.mask, self.put_back(made.std(0)[:, :1], work, ras) * self.spread, 0), np.inf)
+        return answer, give(np.where(inside.mask, self.put_back(made.std(0)[:, :1], work, ras) * self.spread, 0),
+            np.inf)
 
 # %% ../../nbs/methods/00_translator.ipynb #43d6772b
 class BothSides(Translator):
@@ -402,8 +480,11 @@ class BothSides(Translator):
     def __init__(self,
         method:Translator, # of axial or coronal slices
     ):
-        if method.plane == "sagittal": raise ValueError("sagittal slices have no mirror image of their own: take a method of axial or coronal slices")
-        self.method = method; self.declare(**method.declared())
+        if method.plane == "sagittal":
+            raise ValueError(
+                "sagittal slices have no mirror image of their own: take a method of axial or coronal slices")
+        self.method = method
+        self.declare(**method.declared())
 
     def translate(self, x, spacing=None):
         return (self.method.translate(x, spacing) + self.method.translate(x.flip(-1), spacing).flip(-1)) / 2
@@ -417,5 +498,6 @@ def write_result(
     "Write an image and its provenance, each to a temporary file first."
     target = Path(target)
     write_volume(volume, target)
-    write_atomic(target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json"), json.dumps(facts, indent=1).encode())
+    write_atomic(target.with_name(target.name.removesuffix(".gz").removesuffix(".nii") + ".json"),
+        json.dumps(facts, indent=1).encode())
     return facts

@@ -39,7 +39,8 @@ def zero_fill(
 )->Tensor: # (..., *size), zero frequency still at the centre
     "Zeros around k-space, centre on centre."
     size, old = (size, size) if isinstance(size, int) else tuple(size), tuple(kspace.shape[-2:])
-    if size[0] < old[0] or size[1] < old[1]: raise ValueError(f"zero-filling {old} to {size} would lose lines: use crop")
+    if size[0] < old[0] or size[1] < old[1]:
+        raise ValueError(f"zero-filling {old} to {size} would lose lines: use crop")
     top, left = _offsets(old, size)
     return torch.nn.functional.pad(kspace, (left, size[1] - old[1] - left, top, size[0] - old[0] - top))
 
@@ -60,28 +61,37 @@ class KSpaceError(ValueError):
 
 # %% ../../nbs/mri/02_kspace.ipynb #53ff5e54
 def complex_array(
-    array, # anything numpy can hold: complex of any width and byte order, pairs of real and imag, or real with a last axis of 2
+    # anything numpy can hold: complex of any width and byte order, pairs of real and imag, or real with a last axis of
+    # 2
+    array,
     name:str="k-space", # what the messages call it
 )->tuple[np.ndarray, tuple]: # complex64 or complex128 in this machine's byte order, C order; and notes
     "Complex numbers of a foreign form as numpy's own; `KSpaceError` where they are none."
     a, notes = np.asarray(array), ()
     if a.dtype.names:
-        pair = next((p for p in (("real", "imag"), ("r", "i"), ("re", "im")) if set(p) == {n.lower() for n in a.dtype.names}), None)
-        if pair is None: raise KSpaceError(f"{name} has the fields {', '.join(a.dtype.names)}: complex numbers have two, real and imag")
+        pair = next((p for p in (("real", "imag"), ("r", "i"), ("re", "im")) if set(p)
+            == {n.lower() for n in a.dtype.names}), None)
+        if pair is None:
+            raise KSpaceError(
+                f"{name} has the fields {', '.join(a.dtype.names)}: complex numbers have two, real and imag")
         real, imag = (a[n] for p in pair for n in a.dtype.names if n.lower() == p)
         a = real + 1j * imag
     if a.dtype == bool or not np.issubdtype(a.dtype, np.number):
         raise KSpaceError(f"{name} holds {a.dtype}: k-space must hold one array of numbers, complex ones")
     if not np.iscomplexobj(a):
         if a.ndim < 3 or a.shape[-1] != 2: raise KSpaceError(_real_words(a, name))
-        a, notes = a[..., 0] + 1j * a[..., 1], (f"{name} is real with a last axis of 2: read as real and imaginary parts",)
+        a, notes = a[..., 0] + 1j * a[...,
+            1], (f"{name} is real with a last axis of 2: read as real and imaginary parts",)
     kind = np.complex64 if a.dtype.itemsize <= 8 else np.complex128
     return np.ascontiguousarray(a, kind), notes
 
+# %% ../../nbs/mri/02_kspace.ipynb #3abce249
 def _real_words(a, name): # why real numbers are refused, and what to do
     split = next((k for k in range(a.ndim) if a.shape[k] == 2), None) if a.ndim > 2 else None
-    parts = f"; if axis {split} holds real and imaginary parts, join them: np.take(k, 0, {split}) + 1j * np.take(k, 1, {split})"
-    return f"{name} is real ({a.dtype}): k-space is complex. If this is an image, its k-space is fft2c(image){parts if split is not None else ''}"
+    parts = (f"; if axis {split} holds real and imaginary parts, join them: np.take(k, 0, {split}) + 1j * np.take(k, "
+        f"1, {split})")
+    return (f"{name} is real ({a.dtype}): k-space is complex. If this is an image, its k-space is "
+        f"fft2c(image){parts if split is not None else ''}")
 
 # %% ../../nbs/mri/02_kspace.ipynb #7f4f2a92
 def read_mat(
@@ -94,19 +104,27 @@ def read_mat(
     if not path.is_file(): raise KSpaceError(f"no file at {path}")
     try: content = scipy.io.loadmat(path)
     except NotImplementedError: content = _read_mat73(path)
-    except Exception as e: raise KSpaceError(f"{path.name} is not a readable MATLAB file ({e}): fetch it again") from None
+    except Exception as e:
+        raise KSpaceError(f"{path.name} is not a readable MATLAB file ({e}): fetch it again") from None
     names = [k for k in content if not k.startswith(("__", "#"))]
-    if name not in names: raise KSpaceError(f"{path.name} has no variable {name!r}, only {', '.join(names) or 'none'}: is it the right file?")
+    if name not in names:
+        raise KSpaceError(
+            f"{path.name} has no variable {name!r}, only {', '.join(names) or 'none'}: is it the right file?")
     a = content[name]
-    if a.ndim != ndim or a.size == 0: raise KSpaceError(f"{name!r} of {path.name} has shape {a.shape}, expected {ndim} dimensions (h, w, slices)")
+    if a.ndim != ndim or a.size == 0:
+        raise KSpaceError(f"{name!r} of {path.name} has shape {a.shape}, expected {ndim} dimensions (h, w, slices)")
     if a.dtype.names: a = complex_array(a, f"{name!r} of {path.name}")[0]
-    if not np.issubdtype(a.dtype, np.number): raise KSpaceError(f"{name!r} of {path.name} holds {a.dtype}, expected numbers")
+    if not np.issubdtype(a.dtype, np.number):
+        raise KSpaceError(f"{name!r} of {path.name} holds {a.dtype}, expected numbers")
     if not np.isfinite(a).all(): raise KSpaceError(f"{name!r} of {path.name} has NaN or infinite values")
     return a
 
+# %% ../../nbs/mri/02_kspace.ipynb #eb42d987
 def _read_mat73(path): # HDF5, whose axes run the other way round
     try: import h5py
-    except ImportError: raise KSpaceError(f"{path.name} is a MATLAB 7.3 file: save it with -v7, or install its reader with `pip install h5py`") from None
+    except ImportError:
+        raise KSpaceError(f"{path.name} is a MATLAB 7.3 file: save it with -v7, or "
+            f"install its reader with `pip install h5py`") from None
     try:
         with h5py.File(path) as f: return {k: f[k][()].T for k in f if isinstance(f[k], h5py.Dataset)}
     except OSError as e: raise KSpaceError(f"{path.name} is not a readable MATLAB file ({e}): fetch it again") from None
@@ -117,7 +135,8 @@ def load_ulf(
 )->Tensor: # (slices, 1, h, w) complex64
     "Single-coil k-space of the 0.055 T set."
     k = read_mat(path, "kspace")
-    if not np.iscomplexobj(k): raise KSpaceError(f"'kspace' of {Path(path).name} is real: this is an image, not k-space")
+    if not np.iscomplexobj(k):
+        raise KSpaceError(f"'kspace' of {Path(path).name} is real: this is an image, not k-space")
     return torch.from_numpy(np.moveaxis(k, -1, 0)[:, None].astype(np.complex64))
 
 # %% ../../nbs/mri/02_kspace.ipynb #41fea273
@@ -140,7 +159,8 @@ def ulf_image(
 
 # %% ../../nbs/mri/02_kspace.ipynb #3fc83891
 ULF_FOLDER = "Ultra-low-field-MRI-Scanner" # the repository's name
-_LOW = dict(t1w="0.055T_GRE_kspace_postEMI.mat", t2w="0.055T_FSE_kspace_postEMI.mat", flair="0.055T_FLAIR_kspace_postEMI.mat")
+_LOW = dict(t1w="0.055T_GRE_kspace_postEMI.mat", t2w="0.055T_FSE_kspace_postEMI.mat",
+    flair="0.055T_FLAIR_kspace_postEMI.mat")
 _HIGH = dict(t1w="3T_T1w.mat", t2w="3T_T2w.mat", flair="3T_FLAIR.mat")
 
 # %% ../../nbs/mri/02_kspace.ipynb #9b7cb3d0
@@ -157,13 +177,18 @@ class ULFPatient:
 
 # %% ../../nbs/mri/02_kspace.ipynb #2d32608f
 def ulf_patients(
-    root:str|Path|None=None, # folder that holds the repository's folder, or that folder itself; None: MRBOOK_DATA, or ./data
+    # folder that holds the repository's folder, or that folder itself; None: MRBOOK_DATA, or ./data
+    root:str|Path|None=None,
 )->list[ULFPatient]: # sorted by id
     "The patients of the 0.055 T set that are complete on this machine."
     root = root or os.environ.get("MRBOOK_DATA") or "data"
-    found = [ULFPatient(f.name.removeprefix("Figure "), f) for base in (Path(root) / ULF_FOLDER, Path(root)) for f in sorted(base.glob("Data for Figures in the Manuscript/Figure *"))]
+    found = [ULFPatient(f.name.removeprefix("Figure "), f) for base in (Path(root) / ULF_FOLDER, Path(root))
+        for f in sorted(base.glob("Data for Figures in the Manuscript/Figure *"))]
     found = [p for p in found if all(p.kspace_path(w).is_file() and p.high_path(w).is_file() for w in _LOW)]
-    if not found: raise KSpaceError(f"no patient of the 0.055 T set under {root}: run `mrbook datasets fetch ulf055 --to {root}`, or set MRBOOK_DATA to the folder that holds {ULF_FOLDER}")
+    if not found:
+        raise KSpaceError(
+            f"no patient of the 0.055 T set under {root}: run `mrbook datasets fetch ulf055 --to {root}`, or set "
+            f"MRBOOK_DATA to the folder that holds {ULF_FOLDER}")
     return found
 
 # %% ../../nbs/mri/02_kspace.ipynb #171e5ad7

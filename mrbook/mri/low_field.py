@@ -80,7 +80,9 @@ def cubic_rows(
     rows, where = np.zeros((n, m)), (np.arange(n) - centres(n, m, step)[0]) / step
     for tap in range(-1, 3):
         k = np.floor(where).astype(int) + tap
-        inside = k.clip(0, m - 1); beyond = np.abs(k - inside); inner = np.where(k < inside, 1, m - 2)
+        inside = k.clip(0, m - 1)
+        beyond = np.abs(k - inside)
+        inner = np.where(k < inside, 1, m - 2)
         np.add.at(rows, (np.arange(n), inside), keys(where - k) * (1 + beyond))
         np.add.at(rows, (np.arange(n), inner), -keys(where - k) * beyond)
     return rows
@@ -134,7 +136,9 @@ class Sizes:
     def _sized(self, size, change):
         size = list(size)
         for a in self.axes:
-            if not -len(size) <= a < len(size): raise ValueError(f"{self} acts on axis {a}, which a size of {len(size)} axes does not have: {tuple(size)}")
+            if not -len(size) <= a < len(size):
+                raise ValueError(
+                    f"{self} acts on axis {a}, which a size of {len(size)} axes does not have: {tuple(size)}")
             size[a] = change(a, size[a])
         return tuple(size)
 
@@ -142,7 +146,10 @@ class Sizes:
         size = self.input_size(*y.shape) if size is None else tuple(size)
         for a in self.axes:
             m = self.grid(a, size[a])[0]
-            if y.shape[a] != m: raise ValueError(f"{self} makes {m} pixels of {size[a]} along axis {a}, but y has {y.shape[a]}: pass the size of the high-resolution image")
+            if y.shape[a] != m:
+                raise ValueError(
+                    f"{self} makes {m} pixels of {size[a]} along axis {a}, but y has {y.shape[a]}: pass the size "
+                    f"of the high-resolution image")
         return size
 
 # %% ../../nbs/mri/04_low_field.ipynb #3dc13e27
@@ -165,7 +172,8 @@ class Separable(Sizes):
         return self._apply(y, "up", self._checked(y, size), False)
 
     def _apply(self, x, which, size, transpose):
-        if not (x.is_floating_point() or x.is_complex()): raise ValueError(f"operators act on floating point images, not on {x.dtype}: convert with .float()")
+        if not (x.is_floating_point() or x.is_complex()):
+            raise ValueError(f"operators act on floating point images, not on {x.dtype}: convert with .float()")
         with torch.autocast(x.device.type, enabled=False):
             for a in self.axes:
                 matrix = operator_matrix(self, a, int(size[a]), which, x.dtype, x.device)
@@ -175,7 +183,9 @@ class Separable(Sizes):
     def proximal(self, z:Tensor, y:Tensor, rho:float|Tensor)->Tensor:
         "The x that minimises |y - A x|^2 + rho |x - z|^2."
         power, x = 1., self._apply(self.adjoint(y, z.shape) + rho * z, "basis", z.shape, False)
-        for a in self.axes: power = power * operator_matrix(self, a, z.shape[a], "power", z.dtype, z.device).reshape(-1, *[1] * (-a - 1 if a < 0 else z.ndim - a - 1))
+        for a in self.axes:
+            power = power * operator_matrix(self, a, z.shape[a], "power", z.dtype, z.device).reshape(-1,
+                *[1] * (-a - 1 if a < 0 else z.ndim - a - 1))
         return self._apply(x / (power + rho), "basis", z.shape, True)
 
     def norm(self, *size:int)->float:
@@ -203,15 +213,18 @@ class InPlane(Separable):
     axes:tuple[int, int]=(-2, -1) # (h, w) of slices; (-3, -2) for a volume (x, y, z)
 
     def __post_init__(self):
-        if self.kind not in ("average", "gaussian", "kspace"): raise ValueError(f"kind is 'average', 'gaussian' or 'kspace', not {self.kind!r}")
-        if min(self._factors()) < 1: raise ValueError(f"factor is new pixel size over old and at least 1, not {self.factor}")
+        if self.kind not in ("average", "gaussian", "kspace"):
+            raise ValueError(f"kind is 'average', 'gaussian' or 'kspace', not {self.kind!r}")
+        if min(self._factors()) < 1:
+            raise ValueError(f"factor is new pixel size over old and at least 1, not {self.factor}")
     def _factors(self): return tuple(self.factor) if isinstance(self.factor, tuple) else (self.factor,) * 2
     def grid(self, axis, n):
         m = nearest(n / self._factors()[self.axes.index(axis)])
         return m, n / m
     def nominal(self, axis, m): return nearest(m * self._factors()[self.axes.index(axis)])
     def rows(self, axis, n):
-        m, step = self.grid(axis, n); at = centres(n, m, step)
+        m, step = self.grid(axis, n)
+        at = centres(n, m, step)
         if self.kind == "kspace": return kspace_rows(n, at, m)
         return box_rows(n, at, step) if self.kind == "average" else gaussian_rows(n, at, self.fwhm * step)
 
@@ -224,7 +237,8 @@ class KSpaceTruncation(Separable):
 
     def __post_init__(self):
         for keep in (self.keep_h, self.keep_w):
-            if keep is not None and (keep <= 0 or isinstance(keep, float) and keep > 1): raise ValueError(f"keep is a fraction in (0, 1] or a positive count of lines, not {keep}")
+            if keep is not None and (keep <= 0 or isinstance(keep, float) and keep > 1):
+                raise ValueError(f"keep is a fraction in (0, 1] or a positive count of lines, not {keep}")
     def rows(self, axis, n):
         keep = self.keep_h if axis == -2 or self.keep_w is None else self.keep_w
         return kspace_rows(n, np.arange(n), min(n, nearest(keep * n) if isinstance(keep, float) else keep))
@@ -240,8 +254,10 @@ class ThroughPlane(Separable):
     axis:int=-1 # the slice axis: -1 for (x, y, z), 0 for a stack (z, 1, h, w)
 
     def __post_init__(self):
-        if self.profile not in ("gaussian", "box"): raise ValueError(f"profile is 'gaussian' or 'box', not {self.profile!r}")
-        if self.thickness <= 0 or self.gap < 0 or self.spacing <= 0: raise ValueError(f"thickness and spacing must be positive and gap not negative, in mm: {self}")
+        if self.profile not in ("gaussian", "box"):
+            raise ValueError(f"profile is 'gaussian' or 'box', not {self.profile!r}")
+        if self.thickness <= 0 or self.gap < 0 or self.spacing <= 0:
+            raise ValueError(f"thickness and spacing must be positive and gap not negative, in mm: {self}")
     @property
     def axes(self): return (self.axis,)
     @property
@@ -249,7 +265,8 @@ class ThroughPlane(Separable):
     def grid(self, axis, n): return max(1, int(n / self.step + 1e-9)), self.step
     def nominal(self, axis, m): return nearest(m * self.step)
     def rows(self, axis, n):
-        m, step = self.grid(axis, n); at = centres(n, m, step)
+        m, step = self.grid(axis, n)
+        at = centres(n, m, step)
         return (box_rows if self.profile == "box" else gaussian_rows)(n, at, self.thickness / self.spacing)
 
 # %% ../../nbs/mri/04_low_field.ipynb #977db12d
@@ -331,7 +348,9 @@ def draw_snr(
     generator:torch.Generator|None=None, # source of randomness
 )->tuple[float, float]: # (SNR of white matter, SNR of grey matter)
     "One pair of tissue SNRs at 0.36 T (Lin et al. 2023; numbers of their published configuration)."
-    if weighting not in IQT_SNR: raise ValueError(f"SNR pairs are known for {', '.join(IQT_SNR)}, not for {weighting!r}: pass snr=(white, grey) instead")
+    if weighting not in IQT_SNR:
+        raise ValueError(
+            f"SNR pairs are known for {', '.join(IQT_SNR)}, not for {weighting!r}: pass snr=(white, grey) instead")
     mean, cov = (torch.tensor(v, dtype=torch.float64) for v in IQT_SNR[weighting])
     while True:
         pair = mean + torch.linalg.cholesky(cov) @ torch.randn(2, generator=generator, dtype=torch.float64)
@@ -346,7 +365,8 @@ def tissue_mean(
     "Mean intensity of one tissue where it is (nearly) alone; where it never is, the fraction-weighted mean."
     pure = fraction > threshold
     if pure.any(): return float(image[pure].mean())
-    if not (fraction > 0).any(): raise ValueError("this tissue is nowhere in its map: are image and maps on the same grid, and maps in [0, 1]?")
+    if not (fraction > 0).any():
+        raise ValueError("this tissue is nowhere in its map: are image and maps on the same grid, and maps in [0, 1]?")
     return float((image * fraction).sum() / fraction.sum())
 
 # %% ../../nbs/mri/04_low_field.ipynb #597ebf0f
@@ -359,7 +379,8 @@ def tissue_contrast(
     "Rescale white against grey matter to the SNRs wanted (Lin et al. 2023); outside the maps becomes 0."
     if fixed not in ("gm", "wm"): raise ValueError(f"fixed is 'gm' or 'wm', not {fixed!r}")
     for name in ("csf", "gm", "wm"):
-        if name not in pv or pv[name].shape != image.shape: raise ValueError(f"the maps must hold {name!r} in the image's shape {tuple(image.shape)}")
+        if name not in pv or pv[name].shape != image.shape:
+            raise ValueError(f"the maps must hold {name!r} in the image's shape {tuple(image.shape)}")
     want, other = dict(wm=snr[0], gm=snr[1]), "wm" if fixed == "gm" else "gm"
     sigma = tissue_mean(image, pv[fixed]) / want[fixed]
     scale = want[other] * sigma / tissue_mean(image, pv[other])
@@ -395,6 +416,8 @@ def simulate_64mt(
 )->Scan:
     "A portable 64 mT scan: truncated in-plane, thick slices along z, Rician noise."
     if volume.ndim != 3: raise ValueError(f"expected a volume (x, y, z), got shape {tuple(volume.shape)}")
-    if any(v < s for v, s in zip(voxel, spacing)): raise ValueError(f"the volume's spacing {spacing} mm is coarser than the scan's voxel {voxel} mm: start from a finer volume")
+    if any(v < s for v, s in zip(voxel, spacing)):
+        raise ValueError(
+            f"the volume's spacing {spacing} mm is coarser than the scan's voxel {voxel} mm: start from a finer volume")
     inplane = InPlane((voxel[0] / spacing[0], voxel[1] / spacing[1]), "kspace", axes=(-3, -2))
     return acquire(volume, Compose(inplane, ThroughPlane(voxel[2], 0., spacing[2], "box")), sigma, 0.064, generator)

@@ -20,7 +20,8 @@ def _template(): # CSF, GM, WM in [0, 1] and the distance to the hull in mm, all
     from importlib.util import find_spec
     folder = Path(find_spec("nilearn").origin).parent / "datasets" / "data"
     read = lambda k: nib.load(folder / f"mni_icbm152_{k}_tal_nlin_sym_09a_converted.nii.gz")
-    t1 = read("t1"); gm, wm = (read(k).get_fdata(dtype=np.float32) / 255 for k in ("gm", "wm"))
+    t1 = read("t1")
+    gm, wm = (read(k).get_fdata(dtype=np.float32) / 255 for k in ("gm", "wm"))
     mask = gaussian_filter((np.asarray(t1.dataobj) > 0).astype(np.float32), 0.7)
     csf = np.clip(mask - gm - wm, 0, 1)
     coarse = np.pad(mask[::3, ::3, ::3] > 0.5, 12)
@@ -36,6 +37,7 @@ def _smooth_noise(rng, shape, sigma): # unit-variance Gaussian noise, smooth ove
     noise = gaussian_filter(rng.standard_normal(shape).astype(np.float32), sigma, mode="reflect")
     return noise / noise.std()
 
+# %% ../../nbs/mri/01_phantom.ipynb #c0a5d944
 def _displacement(rng, strength): # (3, *grid) in mm
     shape = tuple(int((hi - lo) / _STEP) + 1 for lo, hi in _EXTENT)
     grid = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in shape], indexing="ij"))
@@ -87,13 +89,18 @@ _CENTRE = np.array([0., -16., 5.]) # MNI mm
 def _grid(spacing): # world coordinates (3, X, Y, Z) and the affine
     shape = [2 * int(round(f / spacing / 2)) for f in FOV]
     start = _CENTRE - spacing * (np.array(shape) - 1) / 2
-    affine = np.diag([spacing, spacing, spacing, 1.]); affine[:3, 3] = start
+    affine = np.diag([spacing, spacing, spacing, 1.])
+    affine[:3, 3] = start
     axes = [start[i] + spacing * np.arange(shape[i]) for i in range(3)]
     return np.stack(np.meshgrid(*axes, indexing="ij")).astype(np.float32), affine
 
-def _random_affine(rng): # (3, 3) and (3,): 0.87 to 1 of the (large) ICBM brain, rotation within 4 degrees, shift within 3 mm
-    a = np.radians(rng.uniform(-4, 4, 3)); c, s = np.cos(a), np.sin(a)
-    rx, ry, rz = (np.array(m) for m in ([[1, 0, 0], [0, c[0], -s[0]], [0, s[0], c[0]]], [[c[1], 0, s[1]], [0, 1, 0], [-s[1], 0, c[1]]], [[c[2], -s[2], 0], [s[2], c[2], 0], [0, 0, 1]]))
+# %% ../../nbs/mri/01_phantom.ipynb #7b625a97
+# (3, 3) and (3,): 0.87 to 1 of the (large) ICBM brain, rotation within 4 degrees, shift within 3 mm
+def _random_affine(rng):
+    a = np.radians(rng.uniform(-4, 4, 3))
+    c, s = np.cos(a), np.sin(a)
+    rx, ry, rz = (np.array(m) for m in ([[1, 0, 0], [0, c[0], -s[0]], [0, s[0], c[0]]],
+        [[c[1], 0, s[1]], [0, 1, 0], [-s[1], 0, c[1]]], [[c[2], -s[2], 0], [s[2], c[2], 0], [0, 0, 1]]))
     return (rx @ ry @ rz) / rng.uniform(0.87, 1.0, 3), rng.uniform(-3, 3, 3)
 
 # %% ../../nbs/mri/01_phantom.ipynb #4277ccb0
@@ -101,29 +108,36 @@ def _lesion_map(rng, wm, csf, spacing, count): # float (X, Y, Z) in [0, 1], insi
     out = np.zeros_like(wm)
     near = gaussian_filter(csf, 8 / spacing) * (wm > 0.9)
     if count == 0 or near.max() == 0: return out
-    p = (near**2).ravel(); p /= p.sum(dtype=np.float64)
+    p = (near**2).ravel()
+    p /= p.sum(dtype=np.float64)
     grid = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in wm.shape], indexing="ij"))
     wobble = 0.25 * _smooth_noise(rng, wm.shape, 3 / spacing)
     for centre in rng.choice(p.size, count, p=p):
-        c = np.array(np.unravel_index(centre, wm.shape)); radii = rng.uniform(2., 6.) * rng.uniform(0.7, 1.4, 3)
+        c = np.array(np.unravel_index(centre, wm.shape))
+        radii = rng.uniform(2., 6.) * rng.uniform(0.7, 1.4, 3)
         lo, hi = np.maximum(c - np.ceil(12 / spacing).astype(int), 0), c + int(np.ceil(12 / spacing)) + 1
         box = tuple(slice(a, b) for a, b in zip(lo, hi))
-        r = np.sqrt((((grid[(slice(None), *box)] - c[:, None, None, None]) * spacing / radii[:, None, None, None])**2).sum(0)) + wobble[box]
+        r = np.sqrt((((grid[(slice(None), *box)] - c[:, None, None, None]) * spacing
+            / radii[:, None, None, None])**2).sum(0)) + wobble[box]
         out[box] = np.maximum(out[box], 1 / (1 + np.exp((r - 1) / 0.12)))
     return out * (wm > 0.6)
 
 # %% ../../nbs/mri/01_phantom.ipynb #184d60a8
 def _head(rng, distance, brain, spacing): # dict of PV maps outside the brain
-    thick = lambda low, high, s=30.: np.clip(rng.uniform(low, high) * (1 + 0.25 * _coarse_noise(rng, distance.shape, s / spacing)), 0.4 * low, 2 * high)
-    edges = [thick(1., 3.), thick(1.5, 2.), thick(1.5, 4.), thick(1.5, 2.), thick(2., 5.), thick(2., 5.), np.float32(1.5)]
+    thick = lambda low, high, s=30.: np.clip(rng.uniform(low, high)
+        * (1 + 0.25 * _coarse_noise(rng, distance.shape, s / spacing)), 0.4 * low, 2 * high)
+    edges = [thick(1., 3.), thick(1.5, 2.), thick(1.5, 4.), thick(1.5, 2.), thick(2., 5.), thick(2., 5.),
+        np.float32(1.5)]
     soft = lambda x: 1 / (1 + np.exp(-np.clip(x / (0.35 * spacing), -30, 30)))
-    bounds, shells = np.cumsum(np.broadcast_arrays(*edges), axis=0), {}
+    bounds = np.cumsum(np.broadcast_arrays(*edges), axis=0)
     inside = [soft(b - distance) for b in bounds] # nested: 1 inside the i-th surface
     shell = [inside[0]] + [b - a for a, b in zip(inside, inside[1:])]
     share = soft(_coarse_noise(rng, distance.shape, 25 / spacing) * spacing) # muscle or fat
-    out = {"gap": shell[0], "bone": shell[1] + shell[3], "marrow": shell[2], "muscle": shell[4] * share + shell[6], "fat": shell[4] * (1 - share) + shell[5]}
+    out = {"gap": shell[0], "bone": shell[1] + shell[3], "marrow": shell[2], "muscle": shell[4] * share + shell[6],
+        "fat": shell[4] * (1 - share) + shell[5]}
     return {k: v * (1 - brain) for k, v in out.items()}
 
+# %% ../../nbs/mri/01_phantom.ipynb #fe2e9c88
 def _coarse_noise(rng, shape, sigma): # unit smooth noise, drawn on a coarse grid and enlarged
     step = max(int(sigma / 1.25), 1)
     small = _smooth_noise(rng, tuple(n // step + 3 for n in shape), sigma / step)
@@ -133,9 +147,11 @@ def _coarse_noise(rng, shape, sigma): # unit smooth noise, drawn on a coarse gri
 # %% ../../nbs/mri/01_phantom.ipynb #30b9c466
 def _build(seed, spacing, lesions, head, strength, sharpness):
     rng = np.random.default_rng([seed, 20210])
-    u = _displacement(rng, strength); world, affine = _grid(spacing)
+    u = _displacement(rng, strength)
+    world, affine = _grid(spacing)
     matrix, shift = _random_affine(rng)
-    moved = np.einsum("ij,jxyz->ixyz", matrix, world - _CENTRE[:, None, None, None]).astype(np.float32) + (_CENTRE + shift)[:, None, None, None].astype(np.float32)
+    moved = np.einsum("ij,jxyz->ixyz", matrix, world - _CENTRE[:, None, None, None]).astype(np.float32) + (
+        _CENTRE + shift)[:, None, None, None].astype(np.float32)
     cell = (moved - np.array([lo for lo, _ in _EXTENT], np.float32)[:, None, None, None]) / np.float32(_STEP)
     moved += np.stack([map_coordinates(c, cell, order=1, mode="nearest") for c in u])
     csf0, gm0, wm0, outside, template_affine = _template()
@@ -149,13 +165,15 @@ def _build(seed, spacing, lesions, head, strength, sharpness):
     csf, gm, wm = (a / total * np.clip(brain, 0, 1) for a in p)
     lesion = _lesion_map(rng, wm, csf, spacing, lesions) * wm
     maps = {"csf": csf, "gm": gm, "wm": wm - lesion, "lesion": lesion}
-    if head: maps |= _head(rng, map_coordinates(outside, voxel / 3, order=1, mode="nearest"), np.clip(brain, 0, 1), spacing)
+    if head:
+        maps |= _head(rng, map_coordinates(outside, voxel / 3, order=1, mode="nearest"), np.clip(brain, 0, 1), spacing)
     pv = {k: np.round(np.clip(v, 0, 1) * 255).astype(np.uint8) for k, v in maps.items()}
     return Anatomy(pv, affine, seed, spacing, float(jacobian(u, _STEP).min() * np.linalg.det(matrix)))
 
 # %% ../../nbs/mri/01_phantom.ipynb #005c1104
 _VERSION = 1 # part of the cache key: raise it when the construction changes
 
+# %% ../../nbs/mri/01_phantom.ipynb #422e342b
 def phantom(
     seed:int, # subject number; same seed, same subject
     spacing:float=2., # isotropic voxel size, mm, >= 1
@@ -166,12 +184,14 @@ def phantom(
     cache:str|Path|None=None, # folder for a disk cache, or None
 )->Anatomy:
     "Build one synthetic subject; deterministic by seed, positive Jacobian guaranteed."
-    if not 1 <= spacing <= 8: raise ValueError(f"spacing must lie between 1 and 8 mm (the template has 1 mm): {spacing}")
+    if not 1 <= spacing <= 8:
+        raise ValueError(f"spacing must lie between 1 and 8 mm (the template has 1 mm): {spacing}")
     if lesions < 0: raise ValueError(f"the number of lesions cannot be negative: {lesions}")
     args = (int(seed), float(spacing), int(lesions), bool(head), float(strength), float(sharpness))
     if cache is not None: return _cached(Path(cache), args)
     a = _build(*args)
-    if a.jacobian_min <= 0: raise ValueError(f"subject {seed}: the warp folds (Jacobian {a.jacobian_min:.3f}); lower strength={strength}")
+    if a.jacobian_min <= 0:
+        raise ValueError(f"subject {seed}: the warp folds (Jacobian {a.jacobian_min:.3f}); lower strength={strength}")
     return a
 
 # %% ../../nbs/mri/01_phantom.ipynb #32f0d1a6
@@ -197,13 +217,16 @@ def signal_map(
 )->np.ndarray: # noise-free magnitude, float32 (X, Y, Z), proton density units
     "Image an anatomy with a sequence, without noise."
     sequence = sequence or protocol(contrast)
-    rng = np.random.default_rng([anatomy.seed, 77]); out = np.zeros(anatomy.shape, np.float32)
-    local = np.float32(texture) * _coarse_noise(np.random.default_rng([anatomy.seed, 5]), anatomy.shape, 5 / anatomy.spacing) if texture else 0
+    rng = np.random.default_rng([anatomy.seed, 77])
+    out = np.zeros(anatomy.shape, np.float32)
+    local = np.float32(texture) * _coarse_noise(np.random.default_rng([anatomy.seed, 5]), anatomy.shape,
+        5 / anatomy.spacing) if texture else 0
     for name in ("csf", "gm", "wm", "lesion", "gap", "fat", "muscle", "marrow", "bone"):
         t1_scale, pd_scale = 1 + 0.03 * rng.standard_normal(2).clip(-2, 2)
         if name not in anatomy.pv: continue
         base = relaxation("csf" if name == "gap" else name, contrast.field)
-        at = lambda f: signal(sequence, Relaxation(base.t1 * t1_scale * f, base.t2, base.t2s, min(base.pd * pd_scale, 1.)))
+        at = lambda f: signal(sequence, Relaxation(base.t1 * t1_scale * f, base.t2, base.t2s,
+            min(base.pd * pd_scale, 1.)))
         value = np.float32(at(1.))
         if texture and name in ("gm", "wm", "lesion"):
             slope = (at(1.02) - at(0.98)) / 0.04
@@ -212,7 +235,8 @@ def signal_map(
     return np.abs(out)
 
 # %% ../../nbs/mri/01_phantom.ipynb #16a37a25
-REFERENCE = {"t1w": ("wm", 0.85), "t2w": ("csf", 0.90), "pd": ("gm", 0.75), "flair": ("gm", 0.50), "t2s": ("gm", 0.70)} # tissue and its level
+# tissue and its level
+REFERENCE = {"t1w": ("wm", 0.85), "t2w": ("csf", 0.90), "pd": ("gm", 0.75), "flair": ("gm", 0.50), "t2s": ("gm", 0.70)}
 
 def reference_signal(
     anatomy:Anatomy,
@@ -237,8 +261,11 @@ def image(
     "A magnitude image in [0, 1] with Rician noise and a bias field."
     s = signal_map(anatomy, contrast, sequence)
     s /= reference_signal(anatomy, s, contrast.weighting)
-    if bias: s = s * np.exp(np.float32(bias) * _coarse_noise(np.random.default_rng([seed, anatomy.seed, 9]), s.shape, 45 / anatomy.spacing))
-    if noise: s = rician(torch.from_numpy(s), noise, torch.Generator().manual_seed(seed * 100003 + anatomy.seed)).numpy()
+    if bias:
+        s = s * np.exp(np.float32(bias) * _coarse_noise(np.random.default_rng([seed, anatomy.seed, 9]), s.shape,
+            45 / anatomy.spacing))
+    if noise:
+        s = rician(torch.from_numpy(s), noise, torch.Generator().manual_seed(seed * 100003 + anatomy.seed)).numpy()
     return np.clip(s, 0, 1) if clip else s
 
 # %% ../../nbs/mri/01_phantom.ipynb #0f487683

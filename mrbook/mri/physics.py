@@ -8,21 +8,24 @@ __all__ = ['WEIGHTINGS', 'GAMMA', 'TISSUES', 'Contrast', 'Relaxation', 't1', 't2
 
 # %% ../../nbs/mri/00_physics.ipynb #c5bc7eb5
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 
 # %% ../../nbs/mri/00_physics.ipynb #2cdfafae
 WEIGHTINGS = ("t1w", "t2w", "pd", "flair", "t2s")
 
+# %% ../../nbs/mri/00_physics.ipynb #2ae99e6f
 @dataclass(frozen=True)
 class Contrast:
     "A weighting at a field strength, e.g. `Contrast('t1w', 3.)`, printed as `t1w@3T`."
     weighting: str # one of `WEIGHTINGS`
     field: float # tesla, > 0
     def __post_init__(self):
-        if self.weighting not in WEIGHTINGS: raise ValueError(f"unknown weighting {self.weighting!r}: choose one of {', '.join(WEIGHTINGS)}")
-        if not 0 < self.field <= 20: raise ValueError(f"field strength must be in tesla, above 0 and at most 20: {self.field}")
+        if self.weighting not in WEIGHTINGS:
+            raise ValueError(f"unknown weighting {self.weighting!r}: choose one of {', '.join(WEIGHTINGS)}")
+        if not 0 < self.field <= 20:
+            raise ValueError(f"field strength must be in tesla, above 0 and at most 20: {self.field}")
     def __str__(self): return f"{self.weighting}@{self.field:g}T"
 
     @classmethod
@@ -30,7 +33,8 @@ class Contrast:
         "Read what `str` wrote."
         weighting, sep, field = text.partition("@")
         try: return cls(weighting.strip().lower(), float(field.strip().rstrip("tT")))
-        except ValueError as e: raise ValueError(f"cannot read {text!r} as weighting@field, for example t1w@3T ({e})") from None
+        except ValueError as e:
+            raise ValueError(f"cannot read {text!r} as weighting@field, for example t1w@3T ({e})") from None
 
 # %% ../../nbs/mri/00_physics.ipynb #6e05a36c
 GAMMA = 42.577e6 # proton gyromagnetic ratio / 2 pi, Hz per tesla
@@ -43,6 +47,7 @@ _T2S = {"gm": (0.084, 0.066, 0.0332), "wm": (0.0662, 0.0532, 0.0268)} # s at _FI
 _T2_FIXED = {"csf": 2.0, "fat": 0.100, "muscle": 0.045, "marrow": 0.080, "bone": 0.001}
 _PD = {"wm": 0.70, "gm": 0.82, "csf": 1.0, "lesion": 0.784, "fat": 0.90, "muscle": 0.75, "marrow": 0.45, "bone": 0.08}
 
+# %% ../../nbs/mri/00_physics.ipynb #d3d7dfa3
 @dataclass(frozen=True)
 class Relaxation:
     "What a tissue brings to the signal equation."
@@ -60,7 +65,9 @@ def t1(
     f = GAMMA * field
     if tissue == "csf": return 4.3
     if tissue == "lesion": return 1.35 * t1("wm", field)
-    if tissue in _T1_LAW: a, b = _T1_LAW[tissue]; return a * f**b
+    if tissue in _T1_LAW:
+        a, b = _T1_LAW[tissue]
+        return a * f**b
     low, high = _T1_PAIR["muscle" if tissue in ("muscle", "bone") else "fat"]
     return low * (field / 1.5) ** math.log2(high / low)
 
@@ -75,6 +82,7 @@ def t2(
     slope, offset = np.polyfit(_FIELDS, _T2[tissue], 1)
     return float(max(offset + slope * field, 0.01))
 
+# %% ../../nbs/mri/00_physics.ipynb #4a845546
 def t2_star(
     tissue:str, # one of `TISSUES`
     field:float, # tesla
@@ -106,19 +114,26 @@ class Sequence:
     echoes: int = 128 # pulses of one 'mprage' train
     spacing: float = 0.008 # time between pulses of the train, s
     def __post_init__(self):
-        if self.kind not in ("se", "ir", "spgr", "mprage"): raise ValueError(f"unknown sequence {self.kind!r}: choose se, ir, spgr or mprage")
-        if not 0 <= self.te < self.tr: raise ValueError(f"the echo time must be shorter than the repetition time, both in s: te={self.te}, tr={self.tr}")
-        if self.kind == "ir" and not 0 < self.ti < self.tr: raise ValueError(f"the inversion time must lie inside TR, both in s: ti={self.ti}, tr={self.tr}")
+        if self.kind not in ("se", "ir", "spgr", "mprage"):
+            raise ValueError(f"unknown sequence {self.kind!r}: choose se, ir, spgr or mprage")
+        if not 0 <= self.te < self.tr:
+            raise ValueError(
+                f"the echo time must be shorter than the repetition time, both in s: te={self.te}, tr={self.tr}")
+        if self.kind == "ir" and not 0 < self.ti < self.tr:
+            raise ValueError(f"the inversion time must lie inside TR, both in s: ti={self.ti}, tr={self.tr}")
         half = self.echoes * self.spacing / 2
-        if self.kind == "mprage" and not (half <= self.ti and self.ti + half <= self.tr): raise ValueError(f"the train of {2*half:.2f} s around ti={self.ti} does not fit into tr={self.tr}")
+        if self.kind == "mprage" and not (half <= self.ti and self.ti + half <= self.tr):
+            raise ValueError(f"the train of {2*half:.2f} s around ti={self.ti} does not fit into tr={self.tr}")
 
 # %% ../../nbs/mri/00_physics.ipynb #19b19222
-def _then(first, second): return second[0] * first[0], second[0] * first[1] + second[1] # affine maps m -> a m + b, one after the other
+def _then(first, second): # affine maps m -> a m + b, one after the other
+    return second[0] * first[0], second[0] * first[1] + second[1]
 
 def _repeat(step, n): # the same affine map n times, in closed form
     a, b = step
     return a**n, b * (1 - a**n) / (1 - a) if a != 1 else n * b
 
+# %% ../../nbs/mri/00_physics.ipynb #c7656638
 def mprage_signal(
     sequence:Sequence, # kind 'mprage'
     tissue:Relaxation, # times in s
@@ -157,6 +172,7 @@ def csf_null(
     t = t1("csf", field)
     return t * math.log(2 / (1 + math.exp(-tr / t)))
 
+# %% ../../nbs/mri/00_physics.ipynb #6120f9ab
 def protocol(
     contrast:Contrast, # weighting and field
 )->Sequence: # a usual sequence for it
@@ -164,10 +180,14 @@ def protocol(
     w, b = contrast.weighting, contrast.field
     low = b < 0.5
     if w == "t1w" and low: return Sequence("spgr", tr=0.06, te=0.006, flip_angle=40)
-    if w == "t1w": return Sequence("mprage", tr=2.08, te=0.0031, ti=1.1, flip_angle=15) if b < 2 else Sequence("mprage", tr=2.3, te=0.00294, ti=0.9, flip_angle=9)
+    if w == "t1w":
+        return Sequence("mprage", tr=2.08, te=0.0031, ti=1.1, flip_angle=15) if b < 2 else Sequence("mprage", tr=2.3,
+            te=0.00294, ti=0.9, flip_angle=9)
     if w == "t2w": return Sequence("se", tr=2.0, te=0.09) if low else Sequence("se", tr=5.0, te=0.1)
     if w == "pd": return Sequence("se", tr=3.0, te=0.015) if low else Sequence("se", tr=5.0, te=0.015)
-    if w == "flair": tr = 4.0 if low else 9.0; return Sequence("ir", tr=tr, te=0.09, ti=csf_null(tr, b))
+    if w == "flair":
+        tr = 4.0 if low else 9.0
+        return Sequence("ir", tr=tr, te=0.09, ti=csf_null(tr, b))
     return Sequence("spgr", tr=0.5, te=0.06 if low else 0.03, flip_angle=25)
 
 # %% ../../nbs/mri/00_physics.ipynb #18a79593
@@ -177,10 +197,12 @@ def rician(
     generator:torch.Generator|None=None, # source of randomness
 )->Tensor: # magnitude, same shape and dtype
     "Magnitude of `signal` plus complex Gaussian noise (Gudbjartsson & Patz 1995, eq. 1)."
-    if torch.as_tensor(sigma).lt(0).any(): raise ValueError(f"sigma is a standard deviation and cannot be negative: {sigma}")
+    if torch.as_tensor(sigma).lt(0).any():
+        raise ValueError(f"sigma is a standard deviation and cannot be negative: {sigma}")
     noise = torch.randn(2, *signal.shape, generator=generator, dtype=signal.dtype, device=signal.device) * sigma
     return torch.hypot(signal + noise[0], noise[1])
 
+# %% ../../nbs/mri/00_physics.ipynb #4cecbdd0
 def sigma_at(
     field:float, # target field strength, tesla, > 0
     reference_sigma:float=0.01, # sd at the reference field, brightest tissue = 1

@@ -40,17 +40,21 @@ def line_counts(
     centre:float=.32, # share of the measured lines that lie in the middle
 )->LineCounts:
     "Counts of a line mask (SAN, Xuan et al. 2022; the OT paper's 32 %)."
-    if not 0 < rate <= 1: raise ValueError(f"the rate is the share of k-space that is measured, in (0, 1]: {rate}" + (f"; for {rate:g}-fold acceleration pass {1 / rate:g}" if rate > 1 else ""))
+    if not 0 < rate <= 1:
+        raise ValueError(f"the rate is the share of k-space that is measured, in (0, 1]: {rate}"
+            + (f"; for {rate:g}-fold acceleration pass {1 / rate:g}" if rate > 1 else ""))
     if not 0 <= centre <= 1: raise ValueError(f"centre is a share of the measured lines, in [0, 1]: {centre}")
     total = int(rate * lines + 1e-9)
-    if total < 1: raise ValueError(f"a rate of {rate:.2%} of {lines} lines is not one line: measure more, or a larger image")
+    if total < 1:
+        raise ValueError(f"a rate of {rate:.2%} of {lines} lines is not one line: measure more, or a larger image")
     middle = min(total, max(1, round(lines * rate * centre)))
     outside, rest = lines - middle, total - middle
     interval = (outside - 1) // (rest - 1) if rest > 1 else max(1, outside)
     return LineCounts(total, middle, rest, interval, outside - interval * (rest - 1) if rest else 1)
 
 # %% ../../nbs/mri/03_sampling.ipynb #8ab38539
-def _middle(lines, count): return lines // 2 - count // 2 # first of `count` lines about the zero frequency, as in `crop`
+def _middle(lines, count): # first of `count` lines about the zero frequency, as in `crop`
+    return lines // 2 - count // 2
 
 # %% ../../nbs/mri/03_sampling.ipynb #824391a7
 def line_mask(
@@ -78,12 +82,15 @@ def radial_mask(
 )->np.ndarray: # bool (h, w)
     "Golden-angle spokes on the Cartesian grid, exactly `round(rate * h * w)` cells."
     if not 0 < rate <= 1: raise ValueError(f"the rate is the share of k-space that is measured, in (0, 1]: {rate}")
-    mask, left, angle = np.zeros(size, bool), round(rate * size[0] * size[1]), np.random.default_rng(seed).uniform(0, math.pi)
+    mask, left, angle = np.zeros(size, bool), round(rate * size[0] * size[1]), np.random.default_rng(seed).uniform(0,
+        math.pi)
     while left > 0:
         direction = np.array([math.sin(angle), math.cos(angle)])
         long = int(abs(direction[1]) > abs(direction[0]))
-        j = np.arange(size[long] + 1); j = np.where(j % 2, -(j + 1) // 2, j // 2) # 0, -1, 1, -2, 2, ...
-        at = np.rint(j[:, None] / (size[long] / 2) * direction / abs(direction[long]) * np.array(size) / 2).astype(int) + np.array(size) // 2
+        j = np.arange(size[long] + 1)
+        j = np.where(j % 2, -(j + 1) // 2, j // 2) # 0, -1, 1, -2, 2, ...
+        at = np.rint(j[:, None] / (size[long] / 2) * direction / abs(direction[long]) * np.array(size) / 2).astype(
+            int) + np.array(size) // 2
         at = at[((at >= 0) & (at < size)).all(1)]
         new = at[~mask[tuple(at.T)]][:left] if rate < 1 else np.argwhere(~mask)
         mask[tuple(new.T)] = True
@@ -100,11 +107,13 @@ def sampling_mask(
     "One undersampling mask (OT paper, section IV-B)."
     if pattern not in PATTERNS: raise ValueError(f"no pattern {pattern!r}; there are {', '.join(PATTERNS)}")
     h, w = size
-    mask = radial_mask((h, w), rate, seed) if pattern == "radial" else np.broadcast_to(line_mask(w, rate, pattern, seed), (h, w))
+    mask = radial_mask((h, w), rate, seed) if pattern == "radial" else np.broadcast_to(
+        line_mask(w, rate, pattern, seed), (h, w))
     return torch.from_numpy(mask.copy())[None, None]
 
 # %% ../../nbs/mri/03_sampling.ipynb #e48d30cb
-LAYOUT = "expected (n, coils, rows, columns), (coils, rows, columns) or (rows, columns), with rows along the readout, columns along the phase encoding and the zero frequency in the middle"
+LAYOUT = ("expected (n, coils, rows, columns), (coils, rows, columns) or (rows, columns), with rows along the readout, "
+    "columns along the phase encoding and the zero frequency in the middle")
 
 # %% ../../nbs/mri/03_sampling.ipynb #bb86af96
 def as_kspace(
@@ -115,7 +124,9 @@ def as_kspace(
     k = kspace if isinstance(kspace, Tensor) else torch.from_numpy(complex_array(kspace, name)[0])
     if k.ndim not in (2, 3, 4) or k.numel() == 0: raise KSpaceError(f"{name} has shape {tuple(k.shape)}: {LAYOUT}")
     if not k.is_complex(): k = torch.from_numpy(complex_array(k.numpy(force=True), name)[0]).to(k.device)
-    if not torch.isfinite(torch.view_as_real(k.resolve_conj())).all(): raise KSpaceError(f"{name} has NaN or infinite values: fetch the file again, or set what was not measured to zero")
+    if not torch.isfinite(torch.view_as_real(k.resolve_conj())).all():
+        raise KSpaceError(
+            f"{name} has NaN or infinite values: fetch the file again, or set what was not measured to zero")
     if not k.any(): raise KSpaceError(f"{name} is zero everywhere: nothing was measured, or the wrong array was read")
     k = k if k.dtype == torch.complex128 else k.to(torch.complex64)
     return k.reshape(*[1] * (4 - k.ndim), *k.shape)
@@ -128,15 +139,21 @@ def as_mask(
     "A sampling mask as a checked tensor that fits a k-space."
     m, (h, w) = mask if isinstance(mask, Tensor) else np.asarray(mask), tuple(size)
     expected = f"expected ({w},) lines, or ({h}, {w}) = (rows along the readout, columns along the phase encoding)"
-    if not isinstance(m, Tensor) and (m.dtype.names or m.dtype.kind not in "biufc"): raise KSpaceError(f"the mask holds {m.dtype}: a mask is True and False, or 1 and 0")
+    if not isinstance(m, Tensor) and (m.dtype.names or m.dtype.kind not in "biufc"):
+        raise KSpaceError(f"the mask holds {m.dtype}: a mask is True and False, or 1 and 0")
     on = m != 0
-    if not (~on | (m == 1)).all() and not (~on | (m == 255)).all(): raise KSpaceError("a mask is True and False, or 1 and 0 (or 255 and 0): 1 where a point of k-space was measured; weights and NaN are not read, pass weights > 0")
+    if not (~on | (m == 1)).all() and not (~on | (m == 255)).all():
+        raise KSpaceError(
+            "a mask is True and False, or 1 and 0 (or 255 and 0): 1 where a point of k-space was measured; "
+            "weights and NaN are not read, pass weights > 0")
     m = torch.as_tensor(np.ascontiguousarray(on) if not isinstance(on, Tensor) else on)
-    if m.ndim not in (1, 2, 4) or (m.ndim == 4 and m.shape[1] != 1): raise KSpaceError(f"the mask has shape {tuple(m.shape)}: {expected}")
+    if m.ndim not in (1, 2, 4) or (m.ndim == 4 and m.shape[1] != 1):
+        raise KSpaceError(f"the mask has shape {tuple(m.shape)}: {expected}")
     if m.ndim == 1: m = m.expand(h, -1) if len(m) == w else m[:, None] # a wrong length fails below
     if tuple(m.shape[-2:]) != (h, w):
         swapped = tuple(m.shape[-2:]) in ((w, h), (h, 1)) and h != w
-        raise KSpaceError(f"k-space and mask do not match: k-space has {h} rows and {w} columns, the mask has shape {tuple(mask.shape)}; {expected}" + ("; this one looks transposed" if swapped else ""))
+        raise KSpaceError(f"k-space and mask do not match: k-space has {h} rows and {w} columns, the mask has shape "
+            f"{tuple(mask.shape)}; {expected}" + ("; this one looks transposed" if swapped else ""))
     if not m.any(): raise KSpaceError("the mask is empty: no point of k-space was measured")
     return m.bool().reshape(*[1] * (4 - m.ndim), *m.shape[-2:]) if m.ndim == 2 else m.bool()
 
@@ -152,8 +169,15 @@ def undersample(
     kept, point = torch.where(m, k, 0), (k != 0).any(1, keepdim=True)
     filled = (point & m).sum((1, 2, 3)) / m.expand(len(k), -1, -1, -1).sum((1, 2, 3))
     empty = (~point.flatten(1).any(1)).nonzero()[:, 0].tolist()
-    if empty: raise KSpaceError(f"slices {', '.join(map(str, empty[:6]))}{' ...' if len(empty) > 6 else ''} of k-space are zero everywhere: leave them out, here and in every image that goes with them")
-    if filled.min() < .5: raise KSpaceError(f"k-space and mask do not match: k-space is zero at {1 - float(filled.min()):.0%} of the points that the mask calls measured. Is the mask transposed, shifted (the zero frequency must be in the middle), or that of another scan?")
+    if empty:
+        raise KSpaceError(
+            f"slices {', '.join(map(str, empty[:6]))}{' ...' if len(empty) > 6 else ''} of k-space are zero "
+            f"everywhere: leave them out, here and in every image that goes with them")
+    if filled.min() < .5:
+        raise KSpaceError(
+            f"k-space and mask do not match: k-space is zero at {1 - float(filled.min()):.0%} of the points that "
+            f"the mask calls measured. Is the mask transposed, shifted (the zero frequency must be in the "
+            f"middle), or that of another scan?")
     return kept, m
 
 # %% ../../nbs/mri/03_sampling.ipynb #0712e383
@@ -164,16 +188,28 @@ def fit_axes(
 )->tuple[Tensor, tuple]: # (n, coils, h, w), and notes
     "K-space in its layout, told from the grid: slices x rows x columns, coils only in front of one slice."
     k = kspace if isinstance(kspace, Tensor) else torch.from_numpy(complex_array(kspace, name)[0])
-    n, h, w = grid; rows = (h, 2 * h); shape = tuple(k.shape)
-    fits = lambda s: s[-1] == w and s[-2] in rows and (len(s) == 2 and n == 1 or len(s) == 3 and (n in (1, s[0])) or len(s) == 4 and s[0] == n)
-    if not fits(shape): raise KSpaceError(f"{name} has shape {' x '.join(map(str, shape))} and the T1w has {n} slices of {h} rows and {w} columns: {_what_fits(shape, grid, fits)}")
-    note = (f"{name} of shape {' x '.join(map(str, shape))} was read as {shape[0]} coils of one slice, because the T1w has one slice",) if len(shape) == 3 and n == 1 < shape[0] else ()
+    n, h, w = grid
+    rows = (h, 2 * h)
+    shape = tuple(k.shape)
+    fits = lambda s: s[-1] == w and s[-2] in rows and (
+        len(s) == 2 and n == 1 or len(s) == 3 and (n in (1, s[0])) or len(s) == 4 and s[0] == n)
+    if not fits(shape):
+        raise KSpaceError(
+            f"{name} has shape {' x '.join(map(str, shape))} and the T1w has {n} slices of {h} rows and {w} "
+            f"columns: {_what_fits(shape, grid, fits)}")
+    note = (f"{name} of shape {' x '.join(map(str, shape))} was read as {shape[0]} coils of one slice, because the "
+        f"T1w has one slice",) if len(shape) == 3 and n == 1 < shape[0] else ()
     return as_kspace(k[:, None] if len(shape) == 3 and (n > 1 or shape[0] == 1) else k, name), note
 
+# %% ../../nbs/mri/03_sampling.ipynb #b4553549
 def _what_fits(shape, grid, fits): # what would, and the line of numpy where it is the order of the axes
-    n, h, w = grid; wanted = f"k-space of {n} x {h} x {w} (slices, rows, columns) or {n} x coils x {h} x {w} fits" + (f", or coils x {h} x {w}" if n == 1 else "")
+    n, h, w = grid
+    wanted = f"k-space of {n} x {h} x {w} (slices, rows, columns) or {n} x coils x {h} x {w} fits" + (
+        f", or coils x {h} x {w}" if n == 1 else "")
     orders = [p for p in itertools.permutations(range(len(shape))) if fits(tuple(shape[i] for i in p))]
-    if orders: return f"{wanted}; the axes seem to be in another order: try k.transpose{min(orders, key=lambda p: sum(abs(i - j) for i, j in enumerate(p)))}"
+    if orders:
+        return (f"{wanted}; the axes seem to be in another order: try "
+            f"k.transpose{min(orders, key=lambda p: sum(abs(i - j) for i, j in enumerate(p)))}")
     return f"{wanted}; leave out the slices that only one of them has, or resample the T1w to the grid of the scan"
 
 # %% ../../nbs/mri/03_sampling.ipynb #f2281af3
@@ -208,7 +244,8 @@ def smooth_phase(
     "A smooth phase: a random polynomial of second order in both directions."
     y, x = _grid(size)
     a = np.random.default_rng(seed).standard_normal(6) * strength
-    return torch.polar(torch.ones(size), float(a[0]) + float(a[1]) * y + float(a[2]) * x + float(a[3]) * y * x + float(a[4]) * y**2 + float(a[5]) * x**2)[None, None]
+    return torch.polar(torch.ones(size), float(a[0]) + float(a[1]) * y + float(a[2]) * x + float(a[3]) * y * x
+        + float(a[4]) * y**2 + float(a[5]) * x**2)[None, None]
 
 # %% ../../nbs/mri/03_sampling.ipynb #097d56a1
 @dataclass(frozen=True, eq=False)
@@ -237,20 +274,23 @@ def centre_block(
     columns = next((c for c in range(w, 0, -1) if crop(m.all(0, keepdim=True), (1, c)).all()), 0)
     if columns: return h, columns
     side = next((s for s in range(min(h, w), 0, -1) if crop(m, (s, s)).all()), 0)
-    if not side: raise KSpaceError("the zero frequency was not measured: is k-space in the middle of the array (fftshift)?")
+    if not side:
+        raise KSpaceError("the zero frequency was not measured: is k-space in the middle of the array (fftshift)?")
     return side, side
 
 # %% ../../nbs/mri/03_sampling.ipynb #e292a7d0
 def estimate_sensitivities(
     kspace:Tensor, # (n, coils, h, w), measured at least in the middle
     mask:Tensor, # bool (1 or n, 1, h, w)
-    block:tuple[int, int]|None=None, # (rows, columns) of the middle to use; None: what `centre_block` finds, at most 32 a side
+    # (rows, columns) of the middle to use; None: what `centre_block` finds, at most 32 a side
+    block:tuple[int, int]|None=None,
 )->Tensor: # (n, coils, h, w), sum of squares 1 wherever there is signal
     "Low-resolution coil images over their root sum of squares."
     if kspace.shape[1] == 1: return torch.ones_like(kspace)
     h, w = kspace.shape[-2:]
     rows, cols = block or [min(n, 32) for n in centre_block(mask)]
-    window = [torch.hann_window(n + 2, periodic=False, dtype=kspace.real.dtype, device=kspace.device)[1:-1] for n in (rows, cols)]
+    window = [torch.hann_window(n + 2, periodic=False, dtype=kspace.real.dtype, device=kspace.device)[1:-1]
+        for n in (rows, cols)]
     weight = torch.zeros(h, w, dtype=kspace.real.dtype, device=kspace.device)
     crop(weight, (rows, cols)).copy_(window[0][:, None] * window[1]) # a view: written in place
     low = ifft2c(kspace * weight)
@@ -288,12 +328,14 @@ class Measurement:
 # %% ../../nbs/mri/03_sampling.ipynb #450fa199
 def _h5py():
     try: import h5py
-    except ImportError: raise KSpaceError("fastMRI files are HDF5: install their reader with `pip install h5py`") from None
+    except ImportError:
+        raise KSpaceError("fastMRI files are HDF5: install their reader with `pip install h5py`") from None
     return h5py
 
 # %% ../../nbs/mri/03_sampling.ipynb #6b66993b
 def _recon_size(header): # the image's matrix out of an ISMRMRD header
-    found = re.search(r"<reconSpace>.*?<x>(\d+)</x>\s*<y>(\d+)</y>", header.decode() if isinstance(header, bytes) else str(header), re.S)
+    found = re.search(r"<reconSpace>.*?<x>(\d+)</x>\s*<y>(\d+)</y>",
+        header.decode() if isinstance(header, bytes) else str(header), re.S)
     return tuple(int(n) for n in found.groups()) if found else None
 
 # %% ../../nbs/mri/03_sampling.ipynb #cf6a4441
@@ -308,18 +350,29 @@ def read_fastmri(
     try: file = h5py.File(path, "r")
     except OSError as e: raise KSpaceError(f"{path.name} is not a readable HDF5 file ({e}): fetch it again") from None
     with file:
-        if "kspace" not in file: raise KSpaceError(f"{path.name} has no 'kspace', only {', '.join(file) or 'nothing'}: is it a fastMRI file?")
-        data, target = file["kspace"], next((file[n] for n in ("reconstruction_rss", "reconstruction_esc") if n in file), None)
+        if "kspace" not in file:
+            raise KSpaceError(
+                f"{path.name} has no 'kspace', only {', '.join(file) or 'nothing'}: is it a fastMRI file?")
+        data, target = file["kspace"], next((file[n] for n in ("reconstruction_rss", "reconstruction_esc")
+            if n in file), None)
         name = f"'kspace' of {path.name}"
-        if not isinstance(data, h5py.Dataset) or data.ndim < 2: raise KSpaceError(f"{name} is not an array: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
+        if not isinstance(data, h5py.Dataset) or data.ndim < 2:
+            raise KSpaceError(
+                f"{name} is not an array: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
         k, notes = complex_array(data[which], name)
-        if grid is not None: k, said = fit_axes(k, grid, name); notes += said
-        elif k.ndim not in (3, 4): raise KSpaceError(f"{name} has shape {k.shape}: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
+        if grid is not None:
+            k, said = fit_axes(k, grid, name)
+            notes += said
+        elif k.ndim not in (3, 4):
+            raise KSpaceError(
+                f"{name} has shape {k.shape}: fastMRI has (slices, rows, columns) or (slices, coils, rows, columns)")
         else: k = as_kspace(k if k.ndim == 4 else k[:, None], name)
         truth = None if target is None else torch.from_numpy(target[which][:, None].astype(np.float32))
         mask = as_mask(file["mask"][:], k.shape[-2:]) if "mask" in file else None
-        size = tuple(truth.shape[-2:]) if truth is not None else _recon_size(file["ismrmrd_header"][()]) if "ismrmrd_header" in file else None
-        return Measurement(k, mask, truth, size, (*notes, *(f"{n}: {file.attrs[n]}" for n in ("acquisition", "patient_id") if n in file.attrs)))
+        size = tuple(truth.shape[-2:]) if truth is not None else _recon_size(
+            file["ismrmrd_header"][()]) if "ismrmrd_header" in file else None
+        return Measurement(k, mask, truth, size, (*notes,
+            *(f"{n}: {file.attrs[n]}" for n in ("acquisition", "patient_id") if n in file.attrs)))
 
 # %% ../../nbs/mri/03_sampling.ipynb #8cb2b1ee
 def remove_oversampling(
@@ -331,34 +384,47 @@ def remove_oversampling(
     return along(torch.fft.fft, crop(along(torch.fft.ifft, kspace), (rows, kspace.shape[-1])))
 
 # %% ../../nbs/mri/03_sampling.ipynb #03b57780
-_BART = {2: "second phase encoding: transform it to slices first, `bart fft -iu 4`", 4: "sensitivity maps: this is not k-space", 5: "echo time", 6: "coefficients", 10: "time"}
+_BART = {2: "second phase encoding: transform it to slices first, `bart fft -iu 4`",
+    4: "sensitivity maps: this is not k-space", 5: "echo time", 6: "coefficients", 10: "time"}
 
 # %% ../../nbs/mri/03_sampling.ipynb #922ecafa
 def read_cfl(
     path:str|Path, # `.cfl`, `.hdr`, or the name without either
-    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; its axes have names, so it is only compared
+    # slices, rows and columns of the image that it belongs to; its axes have names, so it is only compared
+    grid:tuple|None=None,
 )->Measurement:
     "K-space written by BART (Uecker et al.): axes readout, phase, -, coil, ..., slice."
-    base = Path(path); base = base.with_suffix("") if base.suffix in (".cfl", ".hdr") else base
+    base = Path(path)
+    base = base.with_suffix("") if base.suffix in (".cfl", ".hdr") else base
     header, data = Path(f"{base}.hdr"), Path(f"{base}.cfl")
     for p in (header, data):
-        if not p.is_file(): raise KSpaceError(f"no file at {p}: BART keeps k-space in a pair, {base.name}.hdr and {base.name}.cfl")
+        if not p.is_file():
+            raise KSpaceError(f"no file at {p}: BART keeps k-space in a pair, {base.name}.hdr and {base.name}.cfl")
     found = re.search(r"# *Dimensions\s*\n([\d ]+)", header.read_text(errors="replace"))
     if not found: raise KSpaceError(f"{header.name} has no line of dimensions: it is not a BART header")
-    dims = [int(n) for n in found[1].split()]; dims += [1] * (16 - len(dims))
+    dims = [int(n) for n in found[1].split()]
+    dims += [1] * (16 - len(dims))
     for axis, n in enumerate(dims):
-        if n != 1 and axis not in (0, 1, 3, 13): raise KSpaceError(f"{base.name} has {n} entries along BART's axis {axis} ({_BART.get(axis, 'not used here')}); only readout (0), phase (1), coils (3) and slices (13) may be more than 1")
-    if data.stat().st_size != 8 * math.prod(dims): raise KSpaceError(f"{data.name} has {data.stat().st_size} bytes, its header asks for {8 * math.prod(dims)}: the file is cut short, or the header is another's")
+        if n != 1 and axis not in (0, 1, 3, 13):
+            raise KSpaceError(
+                f"{base.name} has {n} entries along BART's axis {axis} ({_BART.get(axis, 'not used here')}); "
+                f"only readout (0), phase (1), coils (3) and slices (13) may be more than 1")
+    if data.stat().st_size != 8 * math.prod(dims):
+        raise KSpaceError(
+            f"{data.name} has {data.stat().st_size} bytes, its header asks for {8 * math.prod(dims)}: the file "
+            f"is cut short, or the header is another's")
     k = np.fromfile(data, "<c8").reshape(dims[13], dims[3], dims[1], dims[0]).swapaxes(-1, -2)
     return Measurement(as_kspace(k.copy(), data.name) if grid is None else fit_axes(k, grid, data.name)[0])
 
 # %% ../../nbs/mri/03_sampling.ipynb #a31a30cc
 def read_npy(
     path:str|Path, # .npy, complex
-    grid:tuple|None=None, # slices, rows and columns of the image that it belongs to; None: three axes are coils, rows and columns
+    # slices, rows and columns of the image that it belongs to; None: three axes are coils, rows and columns
+    grid:tuple|None=None,
 )->Measurement:
     "K-space saved by numpy: (h, w), (slices or coils, h, w) or (slices, coils, h, w)."
-    name = Path(path).name; k, notes = complex_array(_array(path), name)
+    name = Path(path).name
+    k, notes = complex_array(_array(path), name)
     if grid is None: return Measurement(as_kspace(k, name), notes=notes)
     k, said = fit_axes(k, grid, name)
     return Measurement(k, notes=notes + said)
@@ -369,7 +435,8 @@ def _array(path):
     if not path.is_file(): raise KSpaceError(f"no file at {path}")
     try: a = np.load(path, allow_pickle=False)
     except Exception as e: raise KSpaceError(f"{path.name} is not a readable .npy file ({e})") from None
-    if not isinstance(a, np.ndarray) or not (np.issubdtype(a.dtype, np.number) or a.dtype == bool or a.dtype.names): raise KSpaceError(f"{path.name} must hold one array of numbers")
+    if not isinstance(a, np.ndarray) or not (np.issubdtype(a.dtype, np.number) or a.dtype == bool or a.dtype.names):
+        raise KSpaceError(f"{path.name} must hold one array of numbers")
     return a
 
 # %% ../../nbs/mri/03_sampling.ipynb #11c6959a
@@ -380,7 +447,8 @@ def read_mask(
     "A sampling mask from a file, checked against the size of its k-space."
     if Path(path).suffix not in (".h5", ".hdf5"): return as_mask(_array(path), size)
     found = read_fastmri(path, slice(0, 1)).mask
-    if found is None: raise KSpaceError(f"{Path(path).name} has no 'mask': it is fully sampled, or its mask is in another file")
+    if found is None:
+        raise KSpaceError(f"{Path(path).name} has no 'mask': it is fully sampled, or its mask is in another file")
     return as_mask(found, size)
 
 # %% ../../nbs/mri/03_sampling.ipynb #22bfa241
@@ -392,14 +460,18 @@ def read_volume_kspace(
     "Simulated k-space of a magnitude volume's axial slices (the protocol of SAN on DICOM-derived volumes)."
     s = slices(read_volume(path, scan=True), size=size).data
     name = f"k-space of {Path(path).name}"
-    return Measurement(as_kspace(fft2c(s), name) if grid is None else fit_axes(fft2c(s), grid, name)[0], truth=s, size=tuple(s.shape[-2:]), notes=("a magnitude image: its k-space is simulated, without phase, coils or noise of its own",))
+    return Measurement(as_kspace(fft2c(s), name) if grid is None else fit_axes(fft2c(s), grid, name)[0], truth=s,
+        size=tuple(s.shape[-2:]),
+        notes=("a magnitude image: its k-space is simulated, without phase, coils or noise of its own",))
 
 # %% ../../nbs/mri/03_sampling.ipynb #78e67fb3
 def _read_mat(path, grid=None): # the 0.055 T set
     k, name = load_ulf(path), Path(path).name
-    return Measurement(as_kspace(k, name) if grid is None else fit_axes(k, grid, name)[0], notes=("0.055 T: show it with `ulf_image`",))
+    return Measurement(as_kspace(k, name) if grid is None else fit_axes(k, grid, name)[0],
+        notes=("0.055 T: show it with `ulf_image`",))
 
-READERS = {".h5": read_fastmri, ".hdf5": read_fastmri, ".cfl": read_cfl, ".hdr": read_cfl, ".npy": read_npy, ".nii": read_volume_kspace, ".nii.gz": read_volume_kspace, ".mat": _read_mat}
+READERS = {".h5": read_fastmri, ".hdf5": read_fastmri, ".cfl": read_cfl, ".hdr": read_cfl, ".npy": read_npy,
+    ".nii": read_volume_kspace, ".nii.gz": read_volume_kspace, ".mat": _read_mat}
 
 # %% ../../nbs/mri/03_sampling.ipynb #08af835a
 def read_kspace(
@@ -408,6 +480,7 @@ def read_kspace(
 )->Measurement:
     "K-space from fastMRI (.h5), BART (.cfl), numpy (.npy), MATLAB (.mat) or a magnitude volume (.nii, .nii.gz)."
     suffix = next((s for s in sorted(READERS, key=len, reverse=True) if str(path).lower().endswith(s)), None)
-    if suffix is None: raise KSpaceError(f"{Path(path).name}: no reader for this ending; there are {', '.join(READERS)}")
+    if suffix is None:
+        raise KSpaceError(f"{Path(path).name}: no reader for this ending; there are {', '.join(READERS)}")
     if not Path(path).is_file(): raise KSpaceError(f"no file at {path}")
     return READERS[suffix](path, grid=grid)

@@ -6,8 +6,7 @@
 __all__ = ['BrainMaskConfig', 'Norm', 'BrainMaskNet', 'build_brain_mask', 'spoil', 'mask_loss', 'brain_grid', 'find_mask']
 
 # %% ../../nbs/nets/05_brain_mask.ipynb #68061eba
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np, torch
 import torch.nn.functional as F
@@ -32,13 +31,15 @@ def _pair(cin, cout):
     layer = lambda a: [nn.Conv3d(a, cout, 3, padding=1), Norm(cout // 8, cout), nn.SiLU()]
     return nn.Sequential(*layer(cin), *layer(cout))
 
+# %% ../../nbs/nets/05_brain_mask.ipynb #f67fe1d0
 class BrainMaskNet(nn.Module):
     "Volumes (n, 1, X, Y, Z) in [0, 1], sides divisible by 16 -> logits of the same shape."
     def __init__(self,
         config:BrainMaskConfig=BrainMaskConfig(),
     ):
         super().__init__()
-        self.config = config; w = config.widths
+        self.config = config
+        w = config.widths
         self.down = nn.ModuleList([_pair(a, b) for a, b in zip((1, *w), w)])
         self.up = nn.ModuleList([_pair(a + b, b) for a, b in zip(w[:0:-1], w[-2::-1])])
         self.head = nn.Conv3d(w[0], 1, 1)
@@ -48,11 +49,13 @@ class BrainMaskNet(nn.Module):
         for layer in self.down[:-1]:
             x = layer(F.max_pool3d(x, 2) if kept else x)
             kept.append(x)
-        with torch.autocast(x.device.type, enabled=False): # gradients of a few voxels are NaN in bfloat16 on a processor
+        # gradients of a few voxels are NaN in bfloat16 on a processor
+        with torch.autocast(x.device.type, enabled=False):
             x = self.down[-1](F.max_pool3d(x, 2).float())
         for layer in self.up: x = layer(torch.cat([F.interpolate(x, scale_factor=2., mode="trilinear"), kept.pop()], 1))
         return self.head(x)
 
+# %% ../../nbs/nets/05_brain_mask.ipynb #dfffc24c
 def build_brain_mask(
     config:dict, # `asdict` of a `BrainMaskConfig`
 )->BrainMaskNet: # untrained
@@ -61,43 +64,56 @@ def build_brain_mask(
 
 # %% ../../nbs/nets/05_brain_mask.ipynb #a537fd7d
 def _window(x): # (n, 1, X, Y, Z) by the 99.5th percentile of what is not 0
-    top = torch.stack([(v[v > 0].float().flatten()[::7].quantile(.995) if (v > 0).any() else v.new_ones(())) for v in x])
+    top = torch.stack([(v[v > 0].float().flatten()[::7].quantile(.995) if (v > 0).any() else v.new_ones(()))
+        for v in x])
     return (x / top.clamp(min=1e-6).view(-1, 1, 1, 1, 1)).clamp(0, 1)
 
+# %% ../../nbs/nets/05_brain_mask.ipynb #4d8bdfed
 def spoil(
     x:Tensor, # (n, 1, X, Y, Z) noise-free
     outside:Tensor, # (n, 1, X, Y, Z), mm outside the brain's hull
     rng:np.random.Generator,
 )->tuple[Tensor, Tensor]: # (n, 1, X, Y, Z) in [0, 1]; bool, what lies in the field of view
     "What scanners and people do to a scan of a head."
-    out, seen, dev = [], [], x.device; g = torch.Generator().manual_seed(int(rng.integers(2**62))); rough = torch.Generator(dev).manual_seed(int(rng.integers(2**62)))
+    out, seen, dev = [], [], x.device
+    g = torch.Generator().manual_seed(int(rng.integers(2**62)))
+    rough = torch.Generator(dev).manual_seed(int(rng.integers(2**62)))
     for v, d in zip(x, outside):
-        v = v[None]; shape = v.shape[2:]
-        field = F.interpolate(torch.randn(1, 1, 4, 4, 4, generator=g), shape, mode="trilinear", align_corners=True).to(dev)
+        v = v[None]
+        shape = v.shape[2:]
+        field = F.interpolate(torch.randn(1, 1, 4, 4, 4, generator=g), shape, mode="trilinear",
+            align_corners=True).to(dev)
         v = v * torch.exp(float(rng.uniform(0, .4)) * field)
         factor = [1.] * 3
         if rng.random() < .6: factor[rng.integers(3)] = float(rng.uniform(1, 4.))
         if rng.random() < .3: factor = [max(f, float(rng.uniform(1, 1.6))) for f in factor]
-        if max(factor) > 1.05: v = F.interpolate(F.interpolate(v, [max(8, round(s / f)) for s, f in zip(shape, factor)], mode="area"), shape, mode="trilinear", align_corners=False)
+        if max(factor) > 1.05:
+            v = F.interpolate(F.interpolate(v, [max(8, round(s / f)) for s, f in zip(shape, factor)], mode="area"),
+                shape, mode="trilinear", align_corners=False)
         noise = float(rng.uniform(0, .12)) * v.abs().mean() * 3
-        v = torch.hypot(v + noise * torch.randn(v.shape, generator=rough, device=dev), noise * torch.randn(v.shape, generator=rough, device=dev)) ** float(np.exp(rng.normal(0, .3)))
+        v = torch.hypot(v + noise * torch.randn(v.shape, generator=rough, device=dev),
+            noise * torch.randn(v.shape, generator=rough, device=dev)) ** float(np.exp(rng.normal(0, .3)))
         kind = rng.random()
         if kind < .12: v = v * (d[None] < rng.uniform(0, 4))
         elif kind < .3: v = torch.where(v > v.max() * .02, v, 0.)
         view = torch.ones_like(v, dtype=torch.bool)
         for axis in range(3): # the field of view ends somewhere
             low, high = (int(shape[axis] * rng.uniform(0, .28)) if rng.random() < .5 else 0 for _ in range(2))
-            keep = torch.arange(shape[axis], device=dev); keep = (keep >= low) & (keep < shape[axis] - high)
+            keep = torch.arange(shape[axis], device=dev)
+            keep = (keep >= low) & (keep < shape[axis] - high)
             view = view & keep.view([-1 if i == axis + 2 else 1 for i in range(5)])
-        out.append(v * view); seen.append(view)
+        out.append(v * view)
+        seen.append(view)
     return _window(torch.cat(out)), torch.cat(seen)
 
+# %% ../../nbs/nets/05_brain_mask.ipynb #b9eb5c32
 def mask_loss(
     logits:Tensor, # (n, 1, X, Y, Z)
     truth:Tensor, # the same shape, 0 or 1
 )->Tensor: # scalar
     "Soft Dice and cross-entropy."
-    p, t = logits.float().sigmoid(), truth.float(); total = (p * t).flatten(1).sum(1), (p + t).flatten(1).sum(1)
+    p, t = logits.float().sigmoid(), truth.float()
+    total = (p * t).flatten(1).sum(1), (p + t).flatten(1).sum(1)
     return (1 - (2 * total[0] + 1) / (total[1] + 1)).mean() + F.binary_cross_entropy_with_logits(logits.float(), t)
 
 # %% ../../nbs/nets/05_brain_mask.ipynb #7dccb6c0
@@ -106,27 +122,36 @@ def brain_grid(
     config:BrainMaskConfig=BrainMaskConfig(),
 )->Volume: # zeros: the cube in which the network looks
     "A cube around the middle of what a scan shows; of a tall scan, around its upper part."
-    data = np.nan_to_num(volume.data); sizes = np.array(voxel_sizes(volume.affine))
-    level = np.percentile(data, 99.5) * .1; step = tuple(slice(None, None, max(1, int(3 // s))) for s in sizes)
+    data = np.nan_to_num(volume.data)
+    sizes = np.array(voxel_sizes(volume.affine))
+    level = np.percentile(data, 99.5) * .1
+    step = tuple(slice(None, None, max(1, int(3 // s))) for s in sizes)
     at = np.argwhere(data[step] > level)
     if not len(at): raise VolumeError("the scan is empty: there is no brain in it")
-    at = at * [s.step for s in step]; low, high = np.percentile(at, 1, axis=0), np.percentile(at, 99, axis=0)
+    at = at * [s.step for s in step]
+    low, high = np.percentile(at, 1, axis=0), np.percentile(at, 99, axis=0)
     low[2] = max(low[2], high[2] - 200 / sizes[2]) # a neck is no reason to look lower
-    centre = (volume.affine @ [*(low + high) / 2, 1])[:3]; affine = np.diag([config.spacing] * 3 + [1.])
+    centre = (volume.affine @ [*(low + high) / 2, 1])[:3]
+    affine = np.diag([config.spacing] * 3 + [1.])
     affine[:3, 3] = centre - config.spacing * (config.side - 1) / 2
     return Volume(np.zeros((config.side,) * 3, np.float32), affine)
 
+# %% ../../nbs/nets/05_brain_mask.ipynb #66b1f83d
 @torch.no_grad()
 def find_mask(
     net:BrainMaskNet,
     volume:Volume, # a head, any orientation, grid and contrast
 )->np.ndarray: # bool, the shape of the scan
     "Which voxels are brain."
-    ras, undo = canonical(volume); grid = brain_grid(ras, net.config); device = next(net.parameters()).device
-    base = float(np.percentile(ras.data, .5)); x = resample_like(ras.replace(data=ras.data - base), grid, order=1).data.clip(0)
+    ras, undo = canonical(volume)
+    grid = brain_grid(ras, net.config)
+    device = next(net.parameters()).device
+    base = float(np.percentile(ras.data, .5))
+    x = resample_like(ras.replace(data=ras.data - base), grid, order=1).data.clip(0)
     logits = net(_window(torch.from_numpy(x)[None, None].to(device)))[0, 0].float().cpu().numpy()
     parts, count = ndimage.label(logits > 0)
     if not count: raise VolumeError("no brain was found in the scan: give a mask of it")
     piece = ndimage.binary_fill_holes(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
-    soft = grid.replace(data=np.where(piece | (logits < 0), 1 / (1 + np.exp(-logits.clip(-8, 8))), 0).astype(np.float32))
+    soft = grid.replace(data=np.where(piece | (logits < 0), 1 / (1 + np.exp(-logits.clip(-8, 8))),
+        0).astype(np.float32))
     return undo(ras.replace(data=resample_like(soft, ras, order=1).data)).data > .5

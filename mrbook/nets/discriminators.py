@@ -67,7 +67,8 @@ class TimedBlock(nn.Module):
         c = config
         self.norm, self.first_time = norm and c.norm == "instance", c.as_released
         self.blur = shrink and c.blur
-        self.conv = nn.Conv2d(cin, cout, 4, stride=2 if shrink and not c.blur else 1, padding=1, bias=c.as_released or not self.norm)
+        self.conv = nn.Conv2d(cin, cout, 4, stride=2 if shrink and not c.blur else 1, padding=1,
+            bias=c.as_released or not self.norm)
         self.time = nn.Linear(embedding, cout)
 
     def forward(self, x, e):
@@ -83,14 +84,16 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.width = width
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(.2), nn.Linear(width, width), nn.LeakyReLU(.2))
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(.2), nn.Linear(width, width),
+            nn.LeakyReLU(.2))
 
     def forward(self,
         t:Tensor|int, # step index, one for all or of shape (n,)
         x:Tensor, # (n, ...), gives n, device and dtype
     )->Tensor: # (n, width)
         t = torch.as_tensor(t, device=x.device)
-        if t.ndim > 1 or t.numel() not in (1, len(x)): raise ValueError(f"t has shape {tuple(t.shape)}: give one step for all, or one per image, here ({len(x)},)")
+        if t.ndim > 1 or t.numel() not in (1, len(x)):
+            raise ValueError(f"t has shape {tuple(t.shape)}: give one step for all, or one per image, here ({len(x)},)")
         return self.layers(time_embedding(t.reshape(-1).expand(len(x)), self.width).to(self.layers[0].weight.dtype))
 
 # %% ../../nbs/nets/02_discriminators.ipynb #6f32ae42
@@ -119,11 +122,13 @@ def limit(
 # %% ../../nbs/nets/02_discriminators.ipynb #b767bc5d
 def _joined(c, x, source):
     "Image and source as one stack, or the reason why not."
-    if x.ndim != 4 or x.shape[1] != c.in_channels: raise ValueError(f"expected x of shape (n, {c.in_channels}, h, w), got {tuple(x.shape)}")
+    if x.ndim != 4 or x.shape[1] != c.in_channels:
+        raise ValueError(f"expected x of shape (n, {c.in_channels}, h, w), got {tuple(x.shape)}")
     if min(x.shape[-2:]) < 32: raise ValueError(f"{tuple(x.shape[-2:])} pixels are too few: at least 32 a side")
     if source is None and c.source_channels == 0: return x
     if source is None: raise ValueError(f"this network judges pairs: pass a source with {c.source_channels} channels")
-    if c.source_channels == 0: raise ValueError("this network judges single images: build it with source_channels, or leave the source out")
+    if c.source_channels == 0:
+        raise ValueError("this network judges single images: build it with source_channels, or leave the source out")
     expected = (len(x), c.source_channels, *x.shape[-2:])
     if source.shape != expected: raise ValueError(f"expected a source of shape {expected}, got {tuple(source.shape)}")
     return torch.cat([x, source], 1)
@@ -139,7 +144,8 @@ class PatchDiscriminator(nn.Module):
         c, code = config, 4 * config.channels
         widths = [c.in_channels + c.source_channels] + [c.channels * min(2**k, 8) for k in range(c.layers + 1)]
         self.config, self.time, self.final = c, TimeEmbedding(code), nn.Conv2d(widths[-1], 1, 4, padding=1)
-        self.blocks = nn.ModuleList([TimedBlock(a, b, code, c, norm=k > 0, shrink=k < c.layers) for k, (a, b) in enumerate(zip(widths, widths[1:]))])
+        self.blocks = nn.ModuleList([TimedBlock(a, b, code, c, norm=k > 0, shrink=k < c.layers) for k,
+            (a, b) in enumerate(zip(widths, widths[1:]))])
         draw_weights(self, c.gain, generator)
         if c.norm == "spectral": limit([b.conv for b in self.blocks] + [self.final])
 
@@ -166,7 +172,8 @@ class Decoder(nn.Module):
     def __init__(self, cin, cout, width, embedding, ups):
         super().__init__()
         self.ups, widths = ups, [cin, width, width, width, cout]
-        self.convs = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1, bias=k == 3) for k, (a, b) in enumerate(zip(widths, widths[1:]))])
+        self.convs = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1, bias=k == 3) for k,
+            (a, b) in enumerate(zip(widths, widths[1:]))])
         self.times = nn.ModuleList([nn.Linear(embedding, b) for b in widths[1:]])
 
     def forward(self, x, e):
@@ -218,8 +225,10 @@ class SelfSupervisedDiscriminator(PatchDiscriminator):
         "Redraws the images from the features: whole and small, and one window each in full."
         n, _, h, w = maps[-2].shape
         height, width, cell = -(-h // 2), -(-w // 2), 2**self.config.layers
-        top, left = [torch.randint(a - b + 1, (n,), generator=generator, device=generator.device).to(e.device) for a, b in ((h, height), (w, width))]
-        return Reconstruction(self.resize(maps[-1], e), self.redraw(windows(maps[-2], top, left, height, width), e), cell * top, cell * left)
+        top, left = [torch.randint(a - b + 1, (n,), generator=generator, device=generator.device).to(e.device) for a,
+            b in ((h, height), (w, width))]
+        return Reconstruction(self.resize(maps[-1], e), self.redraw(windows(maps[-2], top, left, height, width), e),
+            cell * top, cell * left)
 
     def forward(self,
         x:Tensor, # images, (n, c, h, w), [-1, 1]; both sides >= 32
@@ -228,7 +237,8 @@ class SelfSupervisedDiscriminator(PatchDiscriminator):
         decode:bool=False, # also redraw the images: for real ones
         generator:torch.Generator|None=None, # places the windows; needed with decode
     )->Tensor|tuple[Tensor, Reconstruction]: # logits; with decode, also the drawings
-        if decode and generator is None: raise ValueError("decode=True draws windows at random: pass generator=torch.Generator()")
+        if decode and generator is None:
+            raise ValueError("decode=True draws windows at random: pass generator=torch.Generator()")
         e = self.time(t, x)
         maps = self.features(x, e, source)
         logits = self.final(maps[-1])
@@ -240,7 +250,8 @@ def parts(
     drawn:Reconstruction, # of these images
 )->tuple[Tensor, Tensor]: # whole image at the drawing's size, windows
     "The truth for each drawing."
-    return F.interpolate(real, size=drawn.whole.shape[-2:], mode="area"), windows(real, drawn.top, drawn.left, *drawn.crop.shape[-2:])
+    return F.interpolate(real, size=drawn.whole.shape[-2:], mode="area"), windows(real, drawn.top, drawn.left,
+        *drawn.crop.shape[-2:])
 
 # %% ../../nbs/nets/02_discriminators.ipynb #028ae0b5
 def self_supervised_loss(
@@ -261,7 +272,8 @@ class EnergyNet(PatchDiscriminator):
         config:DiscriminatorConfig, # in_channels: of a; source_channels: of b; neither 0
         generator:torch.Generator|None=None, # of the initial weights, on the CPU
     ):
-        if config.source_channels == 0: raise ValueError("an energy network compares two images: set source_channels to the channels of the second")
+        if config.source_channels == 0:
+            raise ValueError("an energy network compares two images: set source_channels to the channels of the second")
         super().__init__(config, generator)
 
     def forward(self,

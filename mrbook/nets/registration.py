@@ -23,7 +23,8 @@ def coordinates(
     like:Tensor, # (..., h, w), gives size, device and dtype
 )->Tensor: # (1, 2, h, w): row and column of every pixel
     "Where pixels are."
-    return torch.stack(torch.meshgrid(*[torch.arange(n, device=like.device, dtype=like.dtype) for n in like.shape[-2:]], indexing="ij"))[None]
+    return torch.stack(torch.meshgrid(*[torch.arange(n, device=like.device, dtype=like.dtype) for n in like.shape[-2:]],
+        indexing="ij"))[None]
 
 # %% ../../nbs/nets/04_registration.ipynb #546428da
 def warp(
@@ -32,13 +33,20 @@ def warp(
     outside:str="border", # what lies beyond: border or zeros
 )->Tensor: # (n, c, h, w): image(p + displacement(p))
     "Spatial transformer with bilinear interpolation (Jaderberg et al. 2015), in pixels."
-    if image.ndim != 4 or displacement.shape[1:] != (2, *image.shape[-2:]) or len(displacement) not in (1, len(image)): raise ValueError(f"expected images (n, c, h, w) and a displacement (n or 1, 2, h, w) of the same size, got {tuple(image.shape)} and {tuple(displacement.shape)}")
-    if min(image.shape[-2:]) < 2: raise ValueError(f"an image of {tuple(image.shape[-2:])} pixels cannot be warped: at least 2 a side")
-    if image.is_complex(): return torch.complex(warp(image.real, displacement, outside), warp(image.imag, displacement, outside))
-    (h, w), dtype = image.shape[-2:], torch.promote_types(torch.promote_types(image.dtype, displacement.dtype), torch.float32) # half precision cannot count pixels
+    if image.ndim != 4 or displacement.shape[1:] != (2, *image.shape[-2:]) or len(displacement) not in (1, len(image)):
+        raise ValueError(f"expected images (n, c, h, w) and a displacement (n or 1, 2, h, w) of the same size, got "
+            f"{tuple(image.shape)} and {tuple(displacement.shape)}")
+    if min(image.shape[-2:]) < 2:
+        raise ValueError(f"an image of {tuple(image.shape[-2:])} pixels cannot be warped: at least 2 a side")
+    if image.is_complex():
+        return torch.complex(warp(image.real, displacement, outside), warp(image.imag, displacement, outside))
+    # half precision cannot count pixels
+    (h, w), dtype = image.shape[-2:], torch.promote_types(torch.promote_types(image.dtype, displacement.dtype),
+        torch.float32)
     y, x = (coordinates(displacement.to(dtype)) + displacement).unbind(1)
     grid = torch.stack([2 * x / (w - 1) - 1, 2 * y / (h - 1) - 1], -1)
-    return F.grid_sample(image.to(dtype), grid.expand(len(image), -1, -1, -1), mode="bilinear", padding_mode=outside, align_corners=True)
+    return F.grid_sample(image.to(dtype), grid.expand(len(image), -1, -1, -1), mode="bilinear", padding_mode=outside,
+        align_corners=True)
 
 # %% ../../nbs/nets/04_registration.ipynb #0c2149ed
 def compose(
@@ -75,9 +83,11 @@ def misalignment(
     "A known displacement: rigid plus smooth."
     p = coordinates(torch.zeros(size)) - torch.tensor([(n - 1) / 2 for n in size])[None, :, None, None]
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    field = torch.einsum("ab,nbhw->nahw", torch.tensor([[c - 1, s], [-s, c - 1]]), p) + torch.tensor(shift)[None, :, None, None]
+    field = torch.einsum("ab,nbhw->nahw", torch.tensor([[c - 1, s], [-s, c - 1]]), p) + torch.tensor(shift)[None, :,
+        None, None]
     if not smooth: return field.float()
-    bent = _blur(size[0], width) @ torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(seed)) @ _blur(size[1], width).T
+    bent = _blur(size[0], width) @ torch.randn(1, 2, *size,
+        generator=torch.Generator().manual_seed(seed)) @ _blur(size[1], width).T
     return (field + smooth * bent / bent.square().sum(1).mean().sqrt()).float()
 
 # %% ../../nbs/nets/04_registration.ipynb #a372314d
@@ -108,9 +118,13 @@ def bilateral_smoothness(
 )->Tensor: # scalar, >= 0
     "Smoothness with edges spared (OT paper, eq. 9): mean over pixels, sum over neighbours."
     if unit not in ("grid", "px"): raise ValueError(f"no unit {unit!r}; there are grid and px")
-    if image.shape[-2:] != displacement.shape[-2:] or len(image) != len(displacement): raise ValueError(f"the displacement {tuple(displacement.shape)} and the aligned image {tuple(image.shape)} differ in size")
+    if image.shape[-2:] != displacement.shape[-2:] or len(image) != len(displacement):
+        raise ValueError(
+            f"the displacement {tuple(displacement.shape)} and the aligned image {tuple(image.shape)} differ in size")
     h, w = image.shape[-2:]
-    if unit == "grid": displacement = displacement * torch.tensor([2 / (h - 1), 2 / (w - 1)], dtype=displacement.dtype, device=displacement.device)[:, None, None]
+    if unit == "grid":
+        displacement = displacement * torch.tensor([2 / (h - 1), 2 / (w - 1)], dtype=displacement.dtype,
+            device=displacement.device)[:, None, None]
     image, total = image if through else image.detach(), 0.
     for dim in (-2, -1):
         weight = torch.exp(-sharpness * image.diff(dim=dim).square().sum(1).clamp(min=1e-12).sqrt())
@@ -126,19 +140,23 @@ def local_correlation(
     epsilon:float=1e-5, # product of variances below which a window counts as empty
 )->Tensor: # scalar in [0, 1]: 1 where one is a linear function of the other in every window
     "Squared local correlation on several scales (after Cachier et al. 2003)."
-    if a.shape != b.shape: raise ValueError(f"images of one size can be compared, not {tuple(a.shape)} and {tuple(b.shape)}")
+    if a.shape != b.shape:
+        raise ValueError(f"images of one size can be compared, not {tuple(a.shape)} and {tuple(b.shape)}")
     mean, total = lambda x: F.avg_pool2d(x, width, 1, width // 2, count_include_pad=False), 0.
     for s in scales:
-        x, y = (F.avg_pool2d(z.float(), s) if s > 1 else z.float() for z in (a, b)); mx, my = mean(x), mean(y)
+        x, y = (F.avg_pool2d(z.float(), s) if s > 1 else z.float() for z in (a, b))
+        mx, my = mean(x), mean(y)
         vx, vy = ((mean(z * z) - m * m).clamp(min=0.) for z, m in ((x, mx), (y, my)))
         total = total + ((mean(x * y) - mx * my).square() / (vx * vy + epsilon)).mean()
     return total / len(scales)
 
 # %% ../../nbs/nets/04_registration.ipynb #a58108c0
-def _swirl(h, w, device): # (1, 2, h, w): a small turn about the middle, one pixel long at either end of the middle column
+# (1, 2, h, w): a small turn about the middle, one pixel long at either end of the middle column
+def _swirl(h, w, device):
     y, x = torch.meshgrid(*(torch.linspace(-n, n, n, device=device) / h for n in (h, w)), indexing="ij")
     return torch.stack([-x, y])[None]
 
+# %% ../../nbs/nets/04_registration.ipynb #2b9a8928
 def refine_displacement(
     moving:Tensor, # (n, c, h, w) real
     fixed:Tensor, # (n, c, h, w) real, of any contrast
@@ -149,16 +167,23 @@ def refine_displacement(
     knots:int=16, # pixels from one knot of the correction to the next
     turn:bool=False, # the image may also turn as a whole, which no stiffness resists
 )->Tensor: # (n, 2, h, w), pixels, without gradient
-    "Some steps uphill on `local_correlation`, for these images alone; a cubic surface between few knots cannot fold easily."
-    h, w = moving.shape[-2:]; moving, fixed, displacement = (x.detach().float() for x in (moving, fixed, displacement))
+    ("Some steps uphill on `local_correlation`, for these images alone; a cubic surface between few knots "
+        "cannot fold easily.")
+    h, w = moving.shape[-2:]
+    moving, fixed, displacement = (x.detach().float() for x in (moving, fixed, displacement))
     with torch.enable_grad(), torch.autocast(moving.device.type, enabled=False):
-        at, angle = (torch.zeros(len(moving), *size, device=moving.device, requires_grad=True) for size in ((2, max(2, h // knots), max(2, w // knots)), (1, 1, 1)))
+        at, angle = (torch.zeros(len(moving), *size, device=moving.device, requires_grad=True)
+            for size in ((2, max(2, h // knots), max(2, w // knots)), (1, 1, 1)))
         around, adam = _swirl(h, w, moving.device), torch.optim.Adam([at, angle] if turn else [at], rate)
         for step in range(steps + 1):
             now = displacement + F.interpolate(at, (h, w), mode="bicubic", align_corners=True) + angle * around
             if step == steps: return now.detach()
-            loss = stiffness * sum(at.diff(dim=d).square().mean() for d in (-2, -1)) - local_correlation(warp(moving, now), fixed)
-            adam.zero_grad(); (len(moving) * loss).backward(); adam.step() # each image has its own gradient, whatever the batch
+            loss = stiffness * sum(at.diff(dim=d).square().mean() for d in (-2, -1)) - local_correlation(
+                warp(moving, now), fixed)
+            # each image has its own gradient, whatever the batch
+            adam.zero_grad()
+            (len(moving) * loss).backward()
+            adam.step()
 
 # %% ../../nbs/nets/04_registration.ipynb #e9988d97
 @dataclass(frozen=True)
@@ -173,7 +198,10 @@ class RegistrationConfig:
 
     def __post_init__(self):
         if self.norm not in ("none", "batch"): raise ValueError(f"no norm {self.norm!r}; there are none and batch")
-        if self.knots not in [self.shrink * 2**k for k in range(len(self.widths))]: raise ValueError(f"knots={self.knots}: one of {', '.join(str(self.shrink * 2**k) for k in range(len(self.widths)))}, the pixels of the {len(self.widths)} levels")
+        if self.knots not in [self.shrink * 2**k for k in range(len(self.widths))]:
+            raise ValueError(f"knots={self.knots}: one of "
+                f"{', '.join(str(self.shrink * 2**k) for k in range(len(self.widths)))}, the pixels of the "
+                f"{len(self.widths)} levels")
 
     @classmethod
     def preset(cls, name, **changes):
@@ -182,7 +210,8 @@ class RegistrationConfig:
         return replace(PRESETS[name], **changes)
 
 # %% ../../nbs/nets/04_registration.ipynb #b5ba8f7f
-PRESETS = dict(tiny=RegistrationConfig(widths=(8, 16, 32, 32)), small=RegistrationConfig(), paper=RegistrationConfig((32, 64, 64, 64, 64), reach=16., shrink=1, knots=1, norm="batch"))
+PRESETS = dict(tiny=RegistrationConfig(widths=(8, 16, 32, 32)), small=RegistrationConfig(),
+    paper=RegistrationConfig((32, 64, 64, 64, 64), reach=16., shrink=1, knots=1, norm="batch"))
 
 # %% ../../nbs/nets/04_registration.ipynb #c1652f22
 class Bend(nn.Module):
@@ -191,7 +220,9 @@ class Bend(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList([nn.Conv2d(a, cout, 3, padding=1) for a in (cin, cout)])
         self.norms = nn.ModuleList([nn.BatchNorm2d(cout) if norm == "batch" else nn.Identity() for _ in range(2)])
-        for conv in self.convs: nn.init.kaiming_normal_(conv.weight, .2); nn.init.zeros_(conv.bias)
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, .2)
+            nn.init.zeros_(conv.bias)
 
     def forward(self, x):
         for conv, norm in zip(self.convs, self.norms): x = F.leaky_relu(norm(conv(x)), .2)
@@ -205,10 +236,12 @@ class RegistrationNet(nn.Module):
         self.config, w = config, config.widths
         stop = round(math.log2(config.knots // config.shrink)) # levels that the decoder does not climb
         self.down = nn.ModuleList([Bend(a, b, config.norm) for a, b in zip((config.in_channels, *w), w)])
-        self.up = nn.ModuleList([Bend(a + b, a, config.norm) for a, b in list(zip(w[-2::-1], w[:0:-1]))[:len(w) - 1 - stop]])
+        self.up = nn.ModuleList([Bend(a + b, a, config.norm) for a,
+            b in list(zip(w[-2::-1], w[:0:-1]))[:len(w) - 1 - stop]])
         self.last, self.multiple = zero(nn.Conv2d(w[stop], 2, 3, padding=1)), config.shrink * 2**(len(w) - 1)
 
-    def field(self, x): # (n, in_channels, h, w), sizes divisible by `multiple` -> (n, 2, h / knots, w / knots), in units of reach
+    # (n, in_channels, h, w), sizes divisible by `multiple` -> (n, 2, h / knots, w / knots), in units of reach
+    def field(self, x):
         x, stored = F.avg_pool2d(x, self.config.shrink), []
         for bend in self.down: stored.append(bend(F.avg_pool2d(stored[-1], 2) if stored else x))
         x = stored.pop()
@@ -219,13 +252,19 @@ class RegistrationNet(nn.Module):
         moving:Tensor, # (n, c, h, w) real, to be warped
         fixed:Tensor, # (n, c', h, w) real, stays; c + c' = in_channels
     )->Tensor: # (n, 2, h, w), pixels
-        if moving.is_complex() or fixed.is_complex(): raise ValueError("registration looks at real images: pass image.abs()")
-        fits = moving.ndim == fixed.ndim == 4 and moving.shape[::2] + moving.shape[3:] == fixed.shape[::2] + fixed.shape[3:]
-        if not fits or moving.shape[1] + fixed.shape[1] != self.config.in_channels: raise ValueError(f"moving {tuple(moving.shape)} and fixed {tuple(fixed.shape)} must share batch and size, and have {self.config.in_channels} channels together")
+        if moving.is_complex() or fixed.is_complex():
+            raise ValueError("registration looks at real images: pass image.abs()")
+        fits = moving.ndim == fixed.ndim == 4 and moving.shape[::2] + moving.shape[3:] == fixed.shape[
+            ::2] + fixed.shape[3:]
+        if not fits or moving.shape[1] + fixed.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"moving {tuple(moving.shape)} and fixed {tuple(fixed.shape)} must share batch and size, and "
+                f"have {self.config.in_channels} channels together")
         x, (h, w) = standardise(torch.cat([moving, fixed], 1))[0], moving.shape[-2:]
         (rows, top), (cols, left) = [mirror(n, self.multiple, x.device) for n in (h, w)]
         field = self.field(x[:, :, rows][:, :, :, cols])
-        if self.config.knots > 1: field = F.interpolate(field, scale_factor=float(self.config.knots), mode="bicubic", align_corners=False)
+        if self.config.knots > 1:
+            field = F.interpolate(field, scale_factor=float(self.config.knots), mode="bicubic", align_corners=False)
         return self.config.reach * field[:, :, top:top + h, left:left + w]
 
 # %% ../../nbs/nets/04_registration.ipynb #66ec0f58
@@ -237,7 +276,8 @@ class CriticConfig:
     limit: str = "matrix" # spectral norm of the kernel as a matrix (Miyato et al.), or of the convolution: operator
 
     def __post_init__(self):
-        if self.limit not in ("matrix", "operator"): raise ValueError(f"no limit {self.limit!r}; there are matrix and operator")
+        if self.limit not in ("matrix", "operator"):
+            raise ValueError(f"no limit {self.limit!r}; there are matrix and operator")
 
     @classmethod
     def preset(cls, name, **changes):
@@ -246,7 +286,8 @@ class CriticConfig:
         return replace(CRITICS[name], **changes)
 
 # %% ../../nbs/nets/04_registration.ipynb #7092d667
-CRITICS = dict(tiny=CriticConfig(widths=(16, 32, 32)), small=CriticConfig(), paper=CriticConfig(widths=(64, 128, 256, 256, 256)))
+CRITICS = dict(tiny=CriticConfig(widths=(16, 32, 32)), small=CriticConfig(),
+    paper=CriticConfig(widths=(64, 128, 256, 256, 256)))
 
 # %% ../../nbs/nets/04_registration.ipynb #abe7d174
 class OperatorNorm(nn.Module):
@@ -271,12 +312,16 @@ def _two_channels(x, channels, least): # complex as real and imaginary part; a r
     have = tuple(x.shape)
     if x.is_complex(): x = torch.cat([x.real, x.imag], 1)
     elif channels == 2 and x.ndim == 4 and x.shape[1] == 1: x = torch.cat([x, torch.zeros_like(x)], 1)
-    if x.ndim != 4 or x.shape[1] != channels or min(x.shape[-2:]) < least: raise ValueError(f"expected images (n, {channels}, h, w), or complex (n, {channels // 2}, h, w), of at least {least} pixels a side, got {have}")
+    if x.ndim != 4 or x.shape[1] != channels or min(x.shape[-2:]) < least:
+        raise ValueError(
+            f"expected images (n, {channels}, h, w), or complex (n, {channels // 2}, h, w), of at least {least} "
+            f"pixels a side, got {have}")
     return x
 
 # %% ../../nbs/nets/04_registration.ipynb #3166b52b
 class Critic(nn.Module):
-    "1-Lipschitz potential of the OT paper's eqs. 4 and 6: (n, 2, h, w) or complex (n, 1, h, w) -> (n,); layout of SAN's discriminator."
+    ("1-Lipschitz potential of the OT paper's eqs. 4 and 6: (n, 2, h, w) or complex (n, 1, h, w) -> (n,); "
+        "layout of SAN's discriminator.")
     def __init__(self,
         config:CriticConfig, # sizes and options
         generator:torch.Generator|None=None, # of the initial weights, on the CPU
@@ -285,7 +330,9 @@ class Critic(nn.Module):
         self.config, widths = config, (config.in_channels, *config.widths)
         pairs = [p for a, b in zip(widths, widths[1:]) for p in ((a, b), (b, b))] + [(widths[-1], 1)]
         self.convs = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1) for a, b in pairs])
-        for conv in self.convs: nn.init.kaiming_normal_(conv.weight, .2, generator=generator); nn.init.zeros_(conv.bias)
+        for conv in self.convs:
+            nn.init.kaiming_normal_(conv.weight, .2, generator=generator)
+            nn.init.zeros_(conv.bias)
         if config.limit == "matrix": limit(self.convs)
         else:
             for conv in self.convs: parametrize.register_parametrization(conv, "weight", OperatorNorm(conv.weight))

@@ -38,8 +38,11 @@ class GeneratorConfig:
     as_released: bool = False # blocks as in the released UNSB: no time, no first convolution
 
     def __post_init__(self):
-        if min(self.channels, self.blocks, self.in_channels, self.out_channels, self.mapping, self.patch) < 1 or min(self.downs, self.fine) < 0: raise ValueError(f"sizes must be positive: {self}")
-        if self.channels % 2 or not self.kernel % 2: raise ValueError(f"channels must be even and kernel odd: {self.channels}, {self.kernel}")
+        if min(self.channels, self.blocks, self.in_channels, self.out_channels, self.mapping,
+                self.patch) < 1 or min(self.downs, self.fine) < 0:
+            raise ValueError(f"sizes must be positive: {self}")
+        if self.channels % 2 or not self.kernel % 2:
+            raise ValueError(f"channels must be even and kernel odd: {self.channels}, {self.kernel}")
 
     @classmethod
     def preset(cls, name, **changes):
@@ -59,13 +62,15 @@ class GeneratorConfig:
         layers:tuple|None=None, # numbers of maps; None: `nce_layers`
     )->list[int]:
         "Channels of the maps that `ResnetGenerator.features` returns: what a projection head must be built for."
-        widths = [self.in_channels] + [self.channels * 2**(i + 1) for i in range(self.downs)] + [self.channels * 2**self.downs] * self.blocks
+        widths = [self.in_channels] + [self.channels * 2**(i + 1) for i in range(self.downs)] + [
+            self.channels * 2**self.downs] * self.blocks
         return [widths[i] for i in self.layers(layers)]
 
     def layers(self, layers:tuple|None=None)->tuple:
         "Checked numbers of maps."
         layers, last = self.nce_layers if layers is None else tuple(layers), self.downs + self.blocks
-        if not layers or any(not 0 <= i <= last for i in layers): raise ValueError(f"maps are numbered 0 to {last}, asked for {layers}")
+        if not layers or any(not 0 <= i <= last for i in layers):
+            raise ValueError(f"maps are numbered 0 to {last}, asked for {layers}")
         return layers
 
 # %% ../../nbs/nets/01_resnet_generator.ipynb #a633630d
@@ -118,17 +123,20 @@ class Codes(nn.Module):
         mapping:int=4, # layers between z and its result
     ):
         super().__init__()
-        def perceptron(*sizes): return nn.Sequential(*[m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.LeakyReLU(.2))])
+        def perceptron(*sizes):
+            return nn.Sequential(*[m for a, b in zip(sizes, sizes[1:]) for m in (nn.Linear(a, b), nn.LeakyReLU(.2))])
         self.channels, self.latent = channels, latent
         self.time, self.map = perceptron(channels, code, code), perceptron(latent, *[code] * mapping)
 
     def forward(self, n, t, z):
         like = self.map[0].weight
         t = torch.as_tensor(t, device=like.device)
-        if t.ndim > 1 or (t.ndim == 1 and len(t) not in (1, n)): raise ValueError(f"t has shape {tuple(t.shape)}: give one step index, or one for each of the {n} images")
+        if t.ndim > 1 or (t.ndim == 1 and len(t) not in (1, n)):
+            raise ValueError(f"t has shape {tuple(t.shape)}: give one step index, or one for each of the {n} images")
         if z is None: z = like.new_zeros(n, self.latent)
         if z.shape != (n, self.latent): raise ValueError(f"z has shape {tuple(z.shape)}, expected {(n, self.latent)}")
-        return self.time(time_embedding(t.expand(n), self.channels).to(like)), self.map(F.rms_norm(z.to(like), (self.latent,), eps=1e-8))
+        return self.time(time_embedding(t.expand(n), self.channels).to(like)), self.map(
+            F.rms_norm(z.to(like), (self.latent,), eps=1e-8))
 
 # %% ../../nbs/nets/01_resnet_generator.ipynb #a078c739
 def joined(
@@ -139,8 +147,11 @@ def joined(
     "Image and condition as one input, refused if they do not fit the network."
     if condition is not None: x = torch.cat([x, condition], 1)
     least = 4 * config.multiple
-    if x.ndim != 4 or x.shape[1] != config.in_channels: raise ValueError(f"expected images of shape (n, {config.in_channels}, h, w), conditions included, got {tuple(x.shape)}")
-    if min(x.shape[-2:]) < least: raise ValueError(f"a {x.shape[-2]} x {x.shape[-1]} image is too small: at least {least} pixels per side")
+    if x.ndim != 4 or x.shape[1] != config.in_channels:
+        raise ValueError(
+            f"expected images of shape (n, {config.in_channels}, h, w), conditions included, got {tuple(x.shape)}")
+    if min(x.shape[-2:]) < least:
+        raise ValueError(f"a {x.shape[-2]} x {x.shape[-1]} image is too small: at least {least} pixels per side")
     return x
 
 # %% ../../nbs/nets/01_resnet_generator.ipynb #14dc0f0e
@@ -161,11 +172,13 @@ def initialise(
 def fine_branch(config:GeneratorConfig)->nn.Sequential: # (n, in_channels, h, w) -> (n, out_channels, h, w)
     "Three plain convolutions at full resolution (ours)."
     conv = partial(nn.Conv2d, kernel_size=3, padding=1, padding_mode="reflect")
-    return nn.Sequential(conv(config.in_channels, config.fine), nn.ReLU(), conv(config.fine, config.fine), nn.ReLU(), conv(config.fine, config.out_channels))
+    return nn.Sequential(conv(config.in_channels, config.fine), nn.ReLU(), conv(config.fine, config.fine), nn.ReLU(),
+        conv(config.fine, config.out_channels))
 
 # %% ../../nbs/nets/01_resnet_generator.ipynb #967f7ae3
 class ResnetGenerator(nn.Module):
-    "Conditional ResNet in the layout of UNSB (Kim et al. 2024): x (n, c, h, w), step index t, latent z -> (n, out, h, w) in (-1, 1)."
+    ("Conditional ResNet in the layout of UNSB (Kim et al. 2024): x (n, c, h, w), step index t, latent z -> "
+        "(n, out, h, w) in (-1, 1).")
     def __init__(self,
         config:GeneratorConfig, # sizes and options
         generator:torch.Generator|None=None, # of the initial weights, on the CPU
@@ -174,11 +187,14 @@ class ResnetGenerator(nn.Module):
         c, bias = config, config.as_released
         self.config, self.latent = c, c.latent or c.code
         self.codes = Codes(c.channels, c.code, self.latent, c.mapping)
-        w, ends = [c.channels * 2**i for i in range(c.downs + 1)], dict(kernel_size=c.kernel, padding=c.kernel // 2, padding_mode="reflect")
+        w, ends = [c.channels * 2**i for i in range(c.downs + 1)], dict(kernel_size=c.kernel, padding=c.kernel // 2,
+            padding_mode="reflect")
         self.stem = nn.Conv2d(c.in_channels * c.patch**2, c.channels, bias=bias, **ends)
-        self.down = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1, bias=bias, stride=1 if c.antialias else 2) for a, b in zip(w, w[1:])])
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 3, padding=1, bias=bias, stride=1 if c.antialias else 2) for a,
+            b in zip(w, w[1:])])
         self.blocks = nn.ModuleList([ConditionalBlock(w[-1], c.code, c.as_released) for _ in range(c.blocks)])
-        self.up = nn.ModuleList([nn.Conv2d(b + a * c.skips, a, 3, padding=1, bias=bias) for a, b in reversed(list(zip(w, w[1:])))])
+        self.up = nn.ModuleList([nn.Conv2d(b + a * c.skips, a, 3, padding=1, bias=bias) for a,
+            b in reversed(list(zip(w, w[1:])))])
         self.head = nn.Conv2d(c.channels, c.out_channels * c.patch**2, **ends)
         self.fine = fine_branch(c) if c.fine else None
         initialise(self, c.gain, self.head, generator)
@@ -207,7 +223,8 @@ class ResnetGenerator(nn.Module):
         t:Tensor, # embedded time (n, code)
         z:Tensor, # mapped latent (n, code)
     ):
-        "Yield, map by map, the one to compare (pixels, convolution of each downsampling, blocks), the one to go on with, and those to skip with."
+        ("Yield, map by map, the one to compare (pixels, convolution of each downsampling, blocks), the one "
+            "to go on with, and those to skip with.")
         yield x, x, []
         y, stored = F.relu(F.instance_norm(self.stem(F.pixel_unshuffle(x, self.config.patch)))), []
         for conv in self.down:
@@ -220,7 +237,8 @@ class ResnetGenerator(nn.Module):
             y = block(y, t, z)
             yield y, y, stored
 
-    def features(self, x:Tensor, t:Tensor|int|float=0, z:Tensor|None=None, layers:tuple|None=None, condition:Tensor|None=None)->list[Tensor]:
+    def features(self, x:Tensor, t:Tensor|int|float=0, z:Tensor|None=None, layers:tuple|None=None,
+            condition:Tensor|None=None)->list[Tensor]:
         "Maps on the way to the coarsest level, for PatchNCE: see `feature_maps`."
         return feature_maps(self, joined(x, condition, self.config), t, z, layers)
 
@@ -232,8 +250,11 @@ def feature_maps(
     z:Tensor|None=None, # latent; None: zeros
     layers:tuple|None=None, # 0: the pixels, then each downsampling, then each block; None: config.nce_layers
 )->list[Tensor]: # maps (n, c_l, h_l, w_l), in the order of `layers`
-    "Numbered maps of the encoder (UNSB's layers 0, 4, 8, 12, 16 are 0, 1, 2, 3, 7); blocks after the last one are not computed."
+    ("Numbered maps of the encoder (UNSB's layers 0, 4, 8, 12, 16 are 0, 1, 2, 3, 7); blocks after the last "
+        "one are not computed.")
     layers, m = net.config.layers(layers), net.config.multiple
-    if x.shape[-2] % m or x.shape[-1] % m: raise ValueError(f"maps of a {x.shape[-2]} x {x.shape[-1]} image would not align with it: pad it to multiples of {m} first")
+    if x.shape[-2] % m or x.shape[-1] % m:
+        raise ValueError(
+            f"maps of a {x.shape[-2]} x {x.shape[-1]} image would not align with it: pad it to multiples of {m} first")
     maps = [shown for shown, _, _ in islice(net.encode(x, *net.codes(len(x), t, z)), max(layers) + 1)]
     return [maps[i] for i in layers]

@@ -8,7 +8,7 @@ __all__ = ['PRESETS', 'UNetConfig', 'time_embedding', 'zero', 'norm', 'ResBlock'
 
 # %% ../../nbs/nets/00_unet.ipynb #0ed6cf26
 import math
-from dataclasses import dataclass, replace, asdict
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -44,7 +44,8 @@ class UNetConfig:
 PRESETS = dict(
     tiny=UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2),
     small=UNetConfig(channels=48, mults=(1, 1, 2, 2), blocks=1, patch=2),
-    paper=UNetConfig(channels=128, mults=(1, 1, 2, 3, 4), blocks=2, attention=(3, 4), heads=4, scale_shift=True, group=0),
+    paper=UNetConfig(channels=128, mults=(1, 1, 2, 3, 4), blocks=2, attention=(3, 4), heads=4, scale_shift=True,
+        group=0),
 )
 
 # %% ../../nbs/nets/00_unet.ipynb #6bfa8314
@@ -64,7 +65,8 @@ def zero(layer):
     return layer
 
 def norm(channels, group=16):
-    "Group norm with `group` channels in a group, or 32 groups where `group` is 0 (fewer where they do not divide); below 0, no norm."
+    ("Group norm with `group` channels in a group, or 32 groups where `group` is 0 (fewer where they do not "
+        "divide); below 0, no norm.")
     if group < 0: return nn.Identity()
     return nn.GroupNorm(channels // math.gcd(group, channels) if group else math.gcd(32, channels), channels)
 
@@ -143,8 +145,11 @@ def down_path(
     for level, mult in enumerate(config.mults):
         w = config.channels * mult
         for _ in range(config.blocks):
-            layers.append(Stage(stored[-1], w, config, width, level in config.attention)); stored.append(w)
-        if level < len(config.mults) - 1: layers.append(nn.Conv2d(w, w, 3, stride=2, padding=1)); stored.append(w)
+            layers.append(Stage(stored[-1], w, config, width, level in config.attention))
+            stored.append(w)
+        if level < len(config.mults) - 1:
+            layers.append(nn.Conv2d(w, w, 3, stride=2, padding=1))
+            stored.append(w)
     return layers, stored
 
 # %% ../../nbs/nets/00_unet.ipynb #078d2915
@@ -158,7 +163,8 @@ def up_path(
     for level in reversed(range(len(config.mults))):
         w = config.channels * config.mults[level]
         for _ in range(config.blocks + 1):
-            layers.append(Stage(now + stored.pop(), w, config, width, level in config.attention)); now = w
+            layers.append(Stage(now + stored.pop(), w, config, width, level in config.attention))
+            now = w
         if level: layers.append(Upsample(w))
     return layers
 
@@ -192,11 +198,13 @@ class UNet(nn.Module):
     )->Tensor: # (n, width), after SiLU
         "Time step and label as one vector per image."
         e = self.time(time_embedding(t, self.config.channels).to(self.stem.weight.dtype))
-        if y is not None and self.label is None: raise ValueError("this U-Net has no labels: build it with UNetConfig(classes=...) or leave y out")
+        if y is not None and self.label is None:
+            raise ValueError("this U-Net has no labels: build it with UNetConfig(classes=...) or leave y out")
         return F.silu(e if y is None else e + self.label(y.clamp(min=0)) * (y >= 0)[:, None])
 
     def forward(self, x, t, y=None):
-        if x.ndim != 4 or x.shape[1] != self.config.in_channels: raise ValueError(f"expected x of shape (n, {self.config.in_channels}, h, w), got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != self.config.in_channels:
+            raise ValueError(f"expected x of shape (n, {self.config.in_channels}, h, w), got {tuple(x.shape)}")
         h, w = x.shape[-2:]
         if h % self.multiple == w % self.multiple == 0: return self.run(x, self.embed(t, y))
         (rows, top), (cols, left) = mirror(h, self.multiple, x.device), mirror(w, self.multiple, x.device)

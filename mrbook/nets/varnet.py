@@ -33,8 +33,11 @@ class VarNetConfig:
 
     def __post_init__(self):
         for name, have in (("refiner", REFINERS), ("norm", NORMS)):
-            if getattr(self, name) not in have: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(have)}")
-        if self.cascades < 1 or self.aux < 0: raise ValueError(f"cascades={self.cascades}, aux={self.aux}: at least one cascade, and no fewer than 0 auxiliary images")
+            if getattr(self, name) not in have:
+                raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(have)}")
+        if self.cascades < 1 or self.aux < 0:
+            raise ValueError(
+                f"cascades={self.cascades}, aux={self.aux}: at least one cascade, and no fewer than 0 auxiliary images")
 
     @classmethod
     def preset(cls, name, **changes):
@@ -55,7 +58,8 @@ class Pair(nn.Module):
     "Twice: 3 x 3 convolution without bias, instance norm, leaky ReLU (0.2)."
     def __init__(self, cin, cout):
         super().__init__()
-        self.first, self.second = nn.Conv2d(cin, cout, 3, padding=1, bias=False), nn.Conv2d(cout, cout, 3, padding=1, bias=False)
+        self.first, self.second = nn.Conv2d(cin, cout, 3, padding=1, bias=False), nn.Conv2d(cout, cout, 3, padding=1,
+            bias=False)
 
     def forward(self, x):
         for conv in (self.first, self.second): x = F.leaky_relu(F.instance_norm(conv(x)), .2)
@@ -71,7 +75,8 @@ class Up(nn.Module):
 
 # %% ../../nbs/nets/03_varnet.ipynb #f4735587
 class PlainUNet(nn.Module):
-    "U-Net of fastMRI and E2E-VarNet (Zbontar et al. 2018): (n, cin, h, w) -> (n, cout, h, w), any size; its last layer is zero at first."
+    ("U-Net of fastMRI and E2E-VarNet (Zbontar et al. 2018): (n, cin, h, w) -> (n, cout, h, w), any size; its "
+        "last layer is zero at first.")
     def __init__(self,
         cin:int, # channels in
         cout:int, # channels out
@@ -85,8 +90,11 @@ class PlainUNet(nn.Module):
 
     def forward(self, x):
         h, w = x.shape[-2:]
-        (rows, top), (cols, left) = [mirror(n, self.multiple * (1 if n > self.multiple else 2), x.device) for n in (h, w)] # a norm needs 2 x 2
-        return self.run(x if (len(rows), len(cols)) == (h, w) else x[:, :, rows][:, :, :, cols])[:, :, top:top + h, left:left + w]
+        # a norm needs 2 x 2
+        (rows, top), (cols, left) = [mirror(n, self.multiple * (1 if n > self.multiple else 2), x.device)
+            for n in (h, w)]
+        return self.run(x if (len(rows), len(cols)) == (h, w) else x[:, :, rows][:, :, :, cols])[:, :, top:top + h,
+            left:left + w]
 
     def run(self, x): # sizes divisible by `multiple`
         stored = []
@@ -113,12 +121,14 @@ def complex_unit(
     turn = torch.sgn((image * image.abs()).sum((-2, -1), keepdim=True))
     return torch.where(turn == 0, 1, turn) * power.clamp(min=torch.finfo(power.dtype).tiny).sqrt()
 
+# %% ../../nbs/nets/03_varnet.ipynb #1d5b3e7a
 @torch.no_grad()
 def phase_ramp(
     image:Tensor, # (n, 1, h, w) complex
 )->Tensor: # (n, 1, h, w) complex, magnitude 1
     "The straight part of an image's phase: what an echo beside the middle of k-space leaves."
-    per_row, per_column = ((image.narrow(d, 1, image.shape[d] - 1) * image.narrow(d, 0, image.shape[d] - 1).conj()).sum((-2, -1), keepdim=True).angle() for d in (2, 3))
+    per_row, per_column = ((image.narrow(d, 1, image.shape[d] - 1) * image.narrow(d, 0, image.shape[d] - 1).conj()).sum(
+        (-2, -1), keepdim=True).angle() for d in (2, 3))
     y, x = (torch.arange(n, device=image.device, dtype=per_row.dtype) - n // 2 for n in image.shape[-2:])
     phase = per_row * y[:, None] + per_column * x
     return torch.polar(torch.ones_like(phase), phase)
@@ -132,16 +142,20 @@ class Refiner(nn.Module):
         super().__init__()
         c, self.config = config, config
         if c.refiner == "plain": self.net = PlainUNet(2 + c.aux, 2, tuple(c.channels * m for m in c.mults))
-        else: self.net = UNet(UNetConfig(channels=c.channels, mults=c.mults, blocks=1, middle_attention=False, in_channels=2 + c.aux, out_channels=2, patch=c.patch))
+        else:
+            self.net = UNet(UNetConfig(channels=c.channels, mults=c.mults, blocks=1, middle_attention=False,
+                in_channels=2 + c.aux, out_channels=2, patch=c.patch))
 
     def forward(self, image, aux=None):
         parts = lambda z: torch.cat([z.real, z.imag], 1)
         if self.config.norm == "parts": x, sd = standardise(parts(image))
         else:
             ramp = phase_ramp(image) if self.config.norm == "ramp" else torch.ones_like(image[..., :1, :1])
-            unit = ramp * complex_unit(image * ramp.conj()); x = parts(image / unit)
+            unit = ramp * complex_unit(image * ramp.conj())
+            x = parts(image / unit)
         x = x if aux is None else torch.cat([x, standardise(aux)[0]], 1)
-        out = (self.net(x) if isinstance(self.net, PlainUNet) else self.net(x, torch.zeros(len(x), device=x.device))).to(image.real.dtype)
+        out = (self.net(x) if isinstance(self.net, PlainUNet)
+            else self.net(x, torch.zeros(len(x), device=x.device))).to(image.real.dtype)
         if self.config.norm == "parts": out = out * sd
         out = torch.complex(out[:, :1], out[:, 1:])
         return out if self.config.norm == "parts" else out * unit
@@ -225,11 +239,21 @@ def check_inputs(
     aux:Tensor|None, # should be (n, config.aux, h, w)
 ):
     "Shapes that fit each other, or the reason why not; cheap enough for every training step."
-    if measured.ndim != 4 or not measured.is_complex(): raise ValueError(f"expected complex k-space (n, coils, h, w), got {measured.dtype} {tuple(measured.shape)}: pass it through undersample(kspace, mask)")
+    if measured.ndim != 4 or not measured.is_complex():
+        raise ValueError(
+            f"expected complex k-space (n, coils, h, w), got {measured.dtype} {tuple(measured.shape)}: pass it "
+            f"through undersample(kspace, mask)")
     n, _, h, w = measured.shape
-    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1:] != (1, h, w) or len(mask) not in (1, n): raise ValueError(f"expected a bool mask (1 or {n}, 1, {h}, {w}), got {mask.dtype} {tuple(mask.shape)}: pass it through undersample(kspace, mask)")
-    if (aux is None) != (config.aux == 0): raise ValueError("this network was built without auxiliary images: leave aux out, or build it with aux=1" if config.aux == 0 else f"this network needs {config.aux} auxiliary image(s) for every slice: pass aux")
-    if aux is not None and (aux.is_complex() or aux.shape != (n, config.aux, h, w)): raise ValueError(f"expected real auxiliary images ({n}, {config.aux}, {h}, {w}), on the grid of the k-space, got {aux.dtype} {tuple(aux.shape)}")
+    if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1:] != (1, h, w) or len(mask) not in (1, n):
+        raise ValueError(f"expected a bool mask (1 or {n}, 1, {h}, {w}), got {mask.dtype} {tuple(mask.shape)}: pass it "
+            f"through undersample(kspace, mask)")
+    if (aux is None) != (config.aux == 0):
+        raise ValueError("this network was built without auxiliary images: leave aux out, or build it with aux=1"
+            if config.aux == 0 else f"this network needs {config.aux} auxiliary image(s) for every slice: pass aux")
+    if aux is not None and (aux.is_complex() or aux.shape != (n, config.aux, h, w)):
+        raise ValueError(
+            f"expected real auxiliary images ({n}, {config.aux}, {h}, {w}), on the grid of the k-space, got "
+            f"{aux.dtype} {tuple(aux.shape)}")
 
 # %% ../../nbs/nets/03_varnet.ipynb #f281cbc8
 def _auxiliary(aux, device): # a checked tensor (n, aux, h, w), or None
@@ -250,7 +274,9 @@ def reconstruct(
     device, mode = next(net.parameters()).device, net.training
     k, m = undersample(kspace, mask)
     try:
-        with torch.no_grad(): return net.eval()(k.to(device, torch.complex64), m.to(device), _auxiliary(aux, device), None if sensitivities is None else sensitivities.to(device))
+        with torch.no_grad():
+            return net.eval()(k.to(device, torch.complex64), m.to(device), _auxiliary(aux, device),
+                None if sensitivities is None else sensitivities.to(device))
     finally: net.train(mode)
 
 # %% ../../nbs/nets/03_varnet.ipynb #962faefa
@@ -264,8 +290,10 @@ class ImageCascades(nn.Module):
         image:Tensor, # (n, 1, h, w), real or complex
         aux:Tensor|None=None, # (n, config.aux, h, w)
     )->Tensor: # (n, 1, h, w) complex; take `.real` where a real image is wanted
-        if image.ndim != 4 or image.shape[1] != 1: raise ValueError(f"expected images (n, 1, h, w), got {tuple(image.shape)}")
-        if (aux is None) != (self.config.aux == 0): raise ValueError(f"this network sees {self.config.aux} auxiliary image(s): pass them, or none")
+        if image.ndim != 4 or image.shape[1] != 1:
+            raise ValueError(f"expected images (n, 1, h, w), got {tuple(image.shape)}")
+        if (aux is None) != (self.config.aux == 0):
+            raise ValueError(f"this network sees {self.config.aux} auxiliary image(s): pass them, or none")
         x = image if image.is_complex() else torch.complex(image, torch.zeros_like(image))
         for refiner in self.refiners: x = x - refiner(x, aux)
         return x

@@ -30,7 +30,8 @@ def stem(
     return _ENDING.sub("", Path(path).name)
 
 # %% ../../nbs/scans/03_found.ipynb #f94de9be
-_CONTRASTS = dict(t1ce="t1ce t1post t1c t1gd t1wks t1wce t1km", t2s="t2s t2star t2starw", flair="flair t2f", pd="pd pdw",
+_CONTRASTS = dict(t1ce="t1ce t1post t1c t1gd t1wks t1wce t1km", t2s="t2s t2star t2starw", flair="flair t2f",
+    pd="pd pdw",
     t1w="t1 t1w t1n t1wi mprage mp2rage spgr bravo", t2w="t2 t2w t2wi")
 CONTRAST_WORDS = {word: kind for kind, words in _CONTRASTS.items() for word in words.split()}
 _MASKS = set("label labels seg dseg probseg aseg segmentation lesion lesions wmh roi gt pve gold".split())
@@ -40,6 +41,7 @@ _OTHER = set("bold sbref dwi epi magnitude magnitude1 magnitude2 phasediff phase
 _FIELD = re.compile(r"(?<![a-z0-9.])(\d+(?:[.p]\d+)?) ?(m?)t(?![a-z0-9])", re.I)
 _ENTITY = re.compile(r"([a-z]+)-([^_]+)", re.I)
 
+# %% ../../nbs/scans/03_found.ipynb #45832b40
 def _words(name): # ({key: value} of BIDS entities, other words), lower case
     parts = stem(name).lower().split("_")
     bids = any(re.match(r"(sub|ses|run|acq|desc|space|label)-", p) for p in parts)
@@ -56,6 +58,7 @@ def is_mask(
     if "label" in own or own.get("desc", "").endswith("mask"): return True
     return any(w in _MASKS or _MASK_END.search(w) for w in words)
 
+# %% ../../nbs/scans/03_found.ipynb #e3c3b029
 def contrast_of(
     path:str|Path, # need not exist
 )->str: # 't1w', 't2w', 'flair', 'pd', 't2s', 't1ce' or ''
@@ -66,6 +69,7 @@ def contrast_of(
     kind = (found[-1] if last else found[0]) if found else ""
     return "t1ce" if kind == "t1w" and "ce" in own else kind
 
+# %% ../../nbs/scans/03_found.ipynb #dbda0fa3
 def field_of(
     path:str|Path, # the parts of a path; the last that states a field counts
 )->float|None: # tesla; None: not stated
@@ -89,11 +93,14 @@ class ScanFile:
 
 def _natural(text): return tuple((0, int(t)) if t.isdigit() else (1, t) for t in re.split(r"(\d+)", text.lower()) if t)
 
+# %% ../../nbs/scans/03_found.ipynb #3ba07ee8
 def _walk(root): # NIfTI files below a folder, links followed once, hidden folders and those of nobody left out
     bids, seen = any(p.is_dir() for p in root.glob("sub-*")), set()
     for at, folders, files in os.walk(root, followlinks=True):
         here = Path(at)
-        if (real := os.path.realpath(at)) in seen: folders[:] = []; continue
+        if (real := os.path.realpath(at)) in seen:
+            folders[:] = []
+            continue
         seen.add(real)
         keep = lambda f: f[0] != "." and f.lower() not in _NOBODY and (here != root or not bids or f.startswith("sub-"))
         folders[:] = sorted(filter(keep, folders), key=_natural)
@@ -111,6 +118,7 @@ def _key(name): # what remains of a name without contrast, field, brain, mask, s
     rest = _FIELD.sub("", stem(name).lower().replace("_", " ")).replace("-", " ")
     return "_".join(w for w in rest.split() if not drop(w))
 
+# %% ../../nbs/scans/03_found.ipynb #0b67d5c9
 def _subject(path, root, alone): # alone: the scans of the folder are of one person
     parts = path.relative_to(root).parts
     person = next((p for p in parts[:-1] if p.startswith("sub-")), None)
@@ -119,8 +127,10 @@ def _subject(path, root, alone): # alone: the scans of the folder are of one per
     key = _key(path.name) or stem(path)
     return key if len(parts) == 1 else "/".join(parts[:-1]) + ("" if alone else f"/{key}")
 
+# %% ../../nbs/scans/03_found.ipynb #6ef49e91
 def _scan_file(path, root, alone):
-    own, words = _words(path); rest = path.relative_to(root)
+    own, words = _words(path)
+    rest = path.relative_to(root)
     stripped = bool({"brain", "stripped", "skullstripped", "masked", "bet"} & {*words, own.get("desc", "")})
     number = lambda k: _natural(own.get(k, ""))
     order = ("highres" not in path.name.lower(), number("ses"), number("run"), not stripped, _natural(str(rest)))
@@ -142,6 +152,7 @@ def _files(root, masks): # NIfTI files of one kind; links to nothing are told
         warnings.warn(text, VolumeWarning, stacklevel=4)
     return root, [p for p in found if p.is_file()]
 
+# %% ../../nbs/scans/03_found.ipynb #7991fbf8
 def list_scans(
     root:str|Path, # a folder, whatever its layout
     contrast:str|None=None, # 't1w', ...: only these, and files whose names state none; None: all
@@ -156,6 +167,7 @@ def list_scans(
     if contrast: found = [s for s in found if s.contrast == contrast or not s.contrast and s.subject not in stated]
     return sorted(found, key=lambda s: (_natural(s.subject), s.order))
 
+# %% ../../nbs/scans/03_found.ipynb #f318d02f
 def one_each(
     scans:list, # of `ScanFile`, from `list_scans`
 )->list: # of `ScanFile`: one for each person and contrast
@@ -174,13 +186,15 @@ def mask_beside(
     path:str|Path, # of a scan
 )->Path|None: # of the mask of its brain
     "The brain mask of a scan, by name, in its folder; maps of lesions and tissues are none."
-    path = Path(path); files = sorted(p for p in path.parent.iterdir() if is_nifti(p) and p.is_file())
+    path = Path(path)
+    files = sorted(p for p in path.parent.iterdir() if is_nifti(p) and p.is_file())
     people = {_key(p) for p in files if not is_mask(p)}
     ours = lambda own: {k: own[k] for k in ("ses", "run") if k in own}
     def fits(p):
         own, words = _words(p)
         said = [*words, own.get("desc", "")]
-        if p == path or not any(re.search(r"masks?$", w) for w in said) or own.get("label", "brain") != "brain": return False
+        if p == path or not any(re.search(r"masks?$", w) for w in said) or own.get("label", "brain") != "brain":
+            return False
         if re.search(r"lesion|wmh|roi(?![a-z])|tumou?r|tissue", " ".join(said)): return False
         if re.match(re.escape(stem(path)) + r"(?![^\W_])", stem(p)): return True
         same = _key(p) == _key(path) or not _key(p) and len(people) == 1

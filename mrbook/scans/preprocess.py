@@ -13,7 +13,7 @@ import numpy as np, torch
 from numpy.polynomial import legendre
 from scipy import ndimage, optimize
 from torch import Tensor
-from .volume import Volume, antialias, brain_mask, canonical, voxel_sizes
+from .volume import Volume, antialias, brain_mask
 
 # %% ../../nbs/scans/01_preprocess.ipynb #9890f869
 def _basis(points, degree):
@@ -37,7 +37,8 @@ def _mixture_step(u, mean, sd, weight, flat):
 def _fit_log_field(v, basis, classes, iterations):
     "Coefficients of the log field, by turns with a mixture of tissues (Van Leemput et al. 1999)."
     c = np.zeros(basis.shape[1])
-    mean, sd, weight = np.quantile(v, (np.arange(classes) + 0.5) / classes), np.full(classes, v.std() / classes + 0.02), np.full(classes, 1 / classes)
+    mean, sd, weight = np.quantile(v, (np.arange(classes) + 0.5) / classes), np.full(classes,
+        v.std() / classes + 0.02), np.full(classes, 1 / classes)
     flat = 0.02 / max(np.ptp(v), 1e-6)
     for _ in range(iterations):
         for _ in range(3): mean, sd, weight, r = _mixture_step(v - basis @ c, mean, sd, weight, flat)
@@ -62,7 +63,8 @@ def bias_correct(
     data = np.asarray(data, np.float32)
     mask = (brain_mask(data) if mask is None else np.asarray(mask, bool)) & (data > 0)
     index = np.argwhere(mask)
-    if len(index) < 100: raise ValueError(f"the mask holds {len(index)} positive voxels, too few to fit a field: check the mask")
+    if len(index) < 100:
+        raise ValueError(f"the mask holds {len(index)} positive voxels, too few to fit a field: check the mask")
     low, high = index.min(0), index.max(0)
     place = lambda i: np.clip(2 * (i - low) / np.maximum(high - low, 1) - 1, -1, 1)
     some = index[::max(1, len(index) // voxels)]
@@ -91,11 +93,15 @@ def n4(
 )->tuple[np.ndarray,np.ndarray]: # corrected data and field, float32
     "N4 bias correction by ANTsPy (Tustison et al. 2010); needs the `preprocess` extra."
     try: import ants
-    except ImportError: raise ImportError("N4 needs ANTsPy: pip install 'mrbook[preprocess]', or use bias_correct, which needs nothing") from None
+    except ImportError:
+        raise ImportError(
+            "N4 needs ANTsPy: pip install 'mrbook[preprocess]', or use bias_correct, which needs nothing") from None
     data = np.asarray(data, np.float32)
     mask = brain_mask(data) if mask is None else np.asarray(mask, bool)
-    as_ants = lambda a: ants.from_numpy(np.ascontiguousarray(a, np.float32), spacing=tuple(spacing or (1.,) * data.ndim))
-    field = ants.n4_bias_field_correction(as_ants(data), mask=as_ants(mask), shrink_factor=shrink, convergence=dict(iters=list(iterations), tol=1e-7), spline_param=knots, return_bias_field=True).numpy()
+    as_ants = lambda a: ants.from_numpy(np.ascontiguousarray(a, np.float32),
+        spacing=tuple(spacing or (1.,) * data.ndim))
+    field = ants.n4_bias_field_correction(as_ants(data), mask=as_ants(mask), shrink_factor=shrink,
+        convergence=dict(iters=list(iterations), tol=1e-7), spline_param=knots, return_bias_field=True).numpy()
     field = np.maximum(field, 1e-6) / np.exp(np.log(np.maximum(field[mask], 1e-6)).mean())
     return data / field, field
 
@@ -122,7 +128,8 @@ class Similarity:
         "The way back, from fixed to moving."
         a, s = np.deg2rad(-self.angle), np.array(self.shift)
         turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
-        return Similarity(1 / self.scale, -self.angle, tuple(-turn @ s / self.scale), self.fixed_shape, self.moving_shape, self.score)
+        return Similarity(1 / self.scale, -self.angle, tuple(-turn @ s / self.scale), self.fixed_shape,
+            self.moving_shape, self.score)
 
 # %% ../../nbs/scans/01_preprocess.ipynb #d84d0a2d
 def apply_similarity(
@@ -133,11 +140,15 @@ def apply_similarity(
 )->np.ndarray|Tensor: # (..., *transform.fixed_shape), float32, same kind as `moving`
     "Lay slices on the fixed grid, anti-aliased when they shrink."
     x = moving.detach().cpu().numpy() if isinstance(moving, Tensor) else np.asarray(moving)
-    if x.shape[-2:] != transform.moving_shape: raise ValueError(f"the transform moves images of {transform.moving_shape}, this one has {x.shape[-2:]}: use the image it was found for")
+    if x.shape[-2:] != transform.moving_shape:
+        raise ValueError(
+            f"the transform moves images of {transform.moving_shape}, this one has {x.shape[-2:]}: use the image "
+            f"it was found for")
     pull = np.linalg.inv(transform.matrix)
     def one(image):
         image = antialias(image.astype(np.float32), np.full(2, 1 / transform.scale), order)
-        return ndimage.affine_transform(image, pull[:2, :2], pull[:2, 2], transform.fixed_shape, order=order, cval=fill, mode="grid-constant")
+        return ndimage.affine_transform(image, pull[:2, :2], pull[:2, 2], transform.fixed_shape, order=order, cval=fill,
+            mode="grid-constant")
     out = np.stack([one(i) for i in x.reshape(-1, *x.shape[-2:])]).reshape(*x.shape[:-2], *transform.fixed_shape)
     return torch.from_numpy(out).to(moving.device) if isinstance(moving, Tensor) else out
 
@@ -185,15 +196,19 @@ def _level(moving, fixed, mask, step, scale, bins, moving_shape):
     split = np.cumsum(np.bincount(n, minlength=len(moving)))[:-1]
     def score(transform):
         at = np.split((np.linalg.inv(transform.matrix) @ points)[:2], split, 1)
-        return _mutual_information(f, np.concatenate([ndimage.map_coordinates(a, p, order=1) for a, p in zip(m, at)]).clip(0, bins - 1), bins)
+        return _mutual_information(f, np.concatenate([ndimage.map_coordinates(a, p, order=1) for a,
+            p in zip(m, at)]).clip(0, bins - 1), bins)
     return score
 
 # %% ../../nbs/scans/01_preprocess.ipynb #95e841a1
 def _climb(score, start, radius, size):
     "Best transform near `start` by Nelder-Mead; the first steps are `size` pixels at the head's rim."
-    def transform(p): return replace(start, scale=start.scale * float(np.exp(p[0] / radius)), angle=float(np.rad2deg(p[1] / radius)), shift=(float(p[2]), float(p[3])))
+    def transform(p):
+        return replace(start, scale=start.scale * float(np.exp(p[0] / radius)), angle=float(np.rad2deg(p[1] / radius)),
+            shift=(float(p[2]), float(p[3])))
     p = np.array([0., np.deg2rad(start.angle) * radius, *start.shift])
-    found = optimize.minimize(lambda q: -score(transform(q)), p, method="Nelder-Mead", options=dict(initial_simplex=np.vstack([p, p + size * np.eye(4)]), xatol=0.02 * size, fatol=1e-6, maxfev=250))
+    found = optimize.minimize(lambda q: -score(transform(q)), p, method="Nelder-Mead",
+        options=dict(initial_simplex=np.vstack([p, p + size * np.eye(4)]), xatol=0.02 * size, fatol=1e-6, maxfev=250))
     return replace(transform(found.x), score=float(-found.fun))
 
 # %% ../../nbs/scans/01_preprocess.ipynb #9c037456
@@ -209,17 +224,21 @@ def in_plane_similarity(
     "Find scale, rotation and shift between two slices of any contrast (NMI, Studholme et al. 1999; multi-resolution)."
     m, f = (np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x, np.float32) for x in (moving, fixed))
     m, f = (x[None] if x.ndim == 2 else x for x in (m, f))
-    if m.ndim != 3 or f.ndim != 3 or len(m) != len(f): raise ValueError(f"give two slices (h, w) or two stacks (n, h, w) of the same length: {m.shape}, {f.shape}")
-    if not (np.isfinite(m).all() and np.isfinite(f).all()): raise ValueError("the images hold NaN or infinite values: replace them first")
+    if m.ndim != 3 or f.ndim != 3 or len(m) != len(f):
+        raise ValueError(f"give two slices (h, w) or two stacks (n, h, w) of the same length: {m.shape}, {f.shape}")
+    if not (np.isfinite(m).all() and np.isfinite(f).all()):
+        raise ValueError("the images hold NaN or infinite values: replace them first")
     shapes, (scale, _, shift) = (m.shape[-2:], f.shape[-2:]), _initial(m, f)
     radius = float(_extent(f)[1].mean() / 2)
-    if mask is None: mask = np.stack([ndimage.binary_dilation(brain_mask(i), iterations=max(2, round(radius / 6))) for i in f])
+    if mask is None:
+        mask = np.stack([ndimage.binary_dilation(brain_mask(i), iterations=max(2, round(radius / 6))) for i in f])
     mask = np.broadcast_to(mask, f.shape).astype(bool)
     starts = [[Similarity(scale * k, float(a), tuple(shift), *shapes) for a in angles] for k in scales]
     for i, step in enumerate(steps):
         score = _level(m, f, mask, step, scale, bins, shapes)
         if i == 0: starts = [max(s, key=score) for s in starts]
-        starts = sorted([_climb(score, s, radius, 2. * step if i == 0 else step) for s in starts], key=lambda s: -s.score)[:3 if i == 0 else 1]
+        starts = sorted([_climb(score, s, radius, 2. * step if i == 0 else step) for s in starts],
+            key=lambda s: -s.score)[:3 if i == 0 else 1]
     return starts[0]
 
 # %% ../../nbs/scans/01_preprocess.ipynb #581a6347
@@ -233,9 +252,11 @@ def background_value(
     data:np.ndarray, # (X, Y, Z)
 )->float|None: # None where the border is not constant: noise, or anatomy up to the rim
     "The one value that a stripped scan has along its border: at most of the voxels of the box's twelve edges."
-    border = _edges(data); values, count = np.unique(border, return_counts=True)
+    border = _edges(data)
+    values, count = np.unique(border, return_counts=True)
     return float(values[count.argmax()]) if count.max() > 0.5 * len(border) else None
 
+# %% ../../nbs/scans/01_preprocess.ipynb #26e63cf0
 def measured(
     volume:Volume, # any orientation
     holes:bool=True, # voxels inside that have the value of the background count as well
@@ -245,42 +266,56 @@ def measured(
     if value is None: return np.ones(data.shape, bool)
     some = data != np.float32(value)
     if not some.any(): return some
-    if value <= np.percentile(data[some], 1): # else it lies among the intensities, as in a z-scored scan, and a voxel near it is a voxel
+    # else it lies among the intensities, as in a z-scored scan, and a voxel near it is a voxel
+    if value <= np.percentile(data[some], 1):
         some = np.abs(data - np.float32(value)) > 1e-4 * float(np.ptp(data)) # what interpolation leaves of a constant
     label, n = ndimage.label(some)
-    if n > 1: count = np.bincount(label.ravel())[1:]; some = np.isin(label, 1 + np.flatnonzero(count >= 0.1 * count.max()))
+    if n > 1:
+        count = np.bincount(label.ravel())[1:]
+        some = np.isin(label, 1 + np.flatnonzero(count >= 0.1 * count.max()))
     return _filled(some, volume.spacing) if holes else some
 
-def _filled(mask, spacing): # holes, also those that the ends of a slab open: sought in its planes as well, whatever lies around
+# %% ../../nbs/scans/01_preprocess.ipynb #c4f96d58
+# holes, also those that the ends of a slab open: sought in its planes as well, whatever lies around
+def _filled(mask, spacing):
     box = ndimage.find_objects(mask.astype(np.uint8))
     if not box: return mask
-    axis = int(np.argmin([(b.stop - b.start) * mm for b, mm in zip(box[0], spacing)])); out = mask.copy(); part = mask[box[0]]
+    axis = int(np.argmin([(b.stop - b.start) * mm for b, mm in zip(box[0], spacing)]))
+    out = mask.copy()
+    part = mask[box[0]]
     part = ndimage.binary_fill_holes(np.pad(part, 1))[1:-1, 1:-1, 1:-1]
-    out[box[0]] = np.stack([ndimage.binary_fill_holes(np.pad(m, 1))[1:-1, 1:-1] for m in np.moveaxis(part, axis, 0)], axis)
+    out[box[0]] = np.stack([ndimage.binary_fill_holes(np.pad(m, 1))[1:-1, 1:-1] for m in np.moveaxis(part, axis, 0)],
+        axis)
     return out
 
+# %% ../../nbs/scans/01_preprocess.ipynb #f88d85d4
 def largest_section(
     mask:np.ndarray, # bool (X, Y, Z)
     spacing:tuple[float,float,float], # mm
 )->float: # cm^2
     "Area of the largest axial, coronal or sagittal section of a mask."
     voxel = float(np.prod(spacing))
-    return max(float(mask.sum(tuple(b for b in range(3) if b != a)).max(initial=0)) * voxel / spacing[a] for a in range(3)) / 100
+    return max(float(mask.sum(tuple(b for b in range(3) if b != a)).max(initial=0)) * voxel / spacing[a]
+        for a in range(3)) / 100
 
 # %% ../../nbs/scans/01_preprocess.ipynb #f883d58a
 def head_mask(
     volume:Volume, # any orientation
 )->np.ndarray: # bool (X, Y, Z)
     "The head, or whatever stands out from the air; what was added around the scan is not looked at."
-    some = measured(volume); out = np.zeros(some.shape, bool)
+    some = measured(volume)
+    out = np.zeros(some.shape, bool)
     if not some.any() or np.ptp(volume.data[some]) == 0: return some
-    box = ndimage.find_objects(some.astype(np.uint8))[0]; inner = some[box]
+    box = ndimage.find_objects(some.astype(np.uint8))[0]
+    inner = some[box]
     bright = brain_mask(np.where(inner, volume.data[box], volume.data[some].min()))
-    label, _ = ndimage.label(inner & ~bright); rim = ~ndimage.binary_erosion(inner)
+    label, _ = ndimage.label(inner & ~bright)
+    rim = ~ndimage.binary_erosion(inner)
     air = np.isin(label, np.unique(label[rim & (label > 0)]))
     out[box] = bright if air.mean() > 0.1 * inner.mean() else inner
     return out
 
+# %% ../../nbs/scans/01_preprocess.ipynb #8184c7cb
 def has_head(
     volume:Volume, # any orientation
 )->bool: # True when skull and scalp seem to be in the picture
@@ -291,8 +326,10 @@ def looks_stripped(
     volume:Volume, # any orientation
 )->bool: # True where the background is one value
     "Whether the skull has been removed: the border has one value, and what is left is no larger than a brain."
-    return background_value(volume.data) is not None and largest_section(measured(volume), volume.spacing) <= LARGEST_SECTION
+    return background_value(volume.data) is not None and largest_section(measured(volume),
+        volume.spacing) <= LARGEST_SECTION
 
+# %% ../../nbs/scans/01_preprocess.ipynb #96fb0805
 def find_brain(
     volume:Volume, # a scan with skull and scalp, any orientation
 )->np.ndarray|None: # bool (X, Y, Z); None: nobody here can tell

@@ -42,7 +42,8 @@ def apply_rigid(
 )->Volume: # float32 on the grid of `like`
     "Resample a scan through a rigid move; outside its field of view it is 0."
     to_moving = np.linalg.inv(moving.affine) @ transform.matrix @ like.affine
-    data = ndimage.affine_transform(moving.data, to_moving[:3, :3], to_moving[:3, 3], like.shape, order=order, mode="grid-constant")
+    data = ndimage.affine_transform(moving.data, to_moving[:3, :3], to_moving[:3, 3], like.shape, order=order,
+        mode="grid-constant")
     if order > 1: data = data.clip(moving.data.min(), moving.data.max())
     return like.replace(data=data.astype(np.float32))
 
@@ -52,7 +53,8 @@ def _score_at(moving, fixed, mask, step, bins, centre):
     smooth = lambda v: ndimage.gaussian_filter(v.data, [0.4 * step / s for s in voxel_sizes(v.affine)], truncate=3)
     grid = lambda x: np.clip(x / max(np.percentile(x[x > 0], 99.8) if (x > 0).any() else 1, 1e-9), 0, 1) * (bins - 1)
     strides = [max(1, round(step / s)) for s in voxel_sizes(fixed.affine)]
-    index = np.argwhere(mask[tuple(slice(s // 2, None, s) for s in strides)]) * strides + np.array([s // 2 for s in strides])
+    index = np.argwhere(mask[tuple(slice(s // 2, None, s) for s in strides)]) * strides + np.array(
+        [s // 2 for s in strides])
     f, m = np.rint(grid(smooth(fixed))[tuple(index.T)]).astype(np.int64), grid(smooth(moving)).astype(np.float32)
     world, inverse = np.column_stack([index, np.ones(len(index))]) @ fixed.affine.T, np.linalg.inv(moving.affine)
     def score(p):
@@ -75,11 +77,16 @@ def register_rigid(
     if mask is None: mask = ndimage.binary_dilation(brain_mask(fixed), iterations=2)
     if not np.any(mask): raise VolumeError("nothing to register: the mask of the fixed scan is empty")
     centre = (np.append(np.argwhere(mask).mean(0), 1) @ fixed.affine.T)[:3]
-    p, start = np.zeros(6), (np.append(np.argwhere(brain_mask(moving)).mean(0), 1) @ moving.affine.T)[:3] - (np.append(np.argwhere(brain_mask(fixed)).mean(0), 1) @ fixed.affine.T)[:3]
+    p, start = np.zeros(6), (np.append(np.argwhere(brain_mask(moving)).mean(0), 1) @ moving.affine.T)[:3] - (
+        np.append(np.argwhere(brain_mask(fixed)).mean(0), 1) @ fixed.affine.T)[:3]
     scores = [_score_at(moving, fixed, mask, s, bins, centre) for s in steps]
     if scores[0](np.concatenate([np.zeros(3), start])) > scores[0](p): p[3:] = start
     for score, step in zip(scores, steps):
-        p = optimize.minimize(lambda q: -score(q), p, method="Powell", options=dict(xtol=0.02, ftol=1e-6, direc=np.eye(6) * step / 4)).x
+        p = optimize.minimize(lambda q: -score(q), p, method="Powell",
+            options=dict(xtol=0.02, ftol=1e-6, direc=np.eye(6) * step / 4)).x
     found = _rigid(p, centre)
-    if found.distance(Rigid(centre=found.centre)) > reach + np.abs(start).max(): raise VolumeError(f"the scans could not be aligned: the best move found is {found.distance(Rigid(centre=found.centre)):.0f} mm, which is no head. Are these two scans of one person, with correct affines?")
+    if found.distance(Rigid(centre=found.centre)) > reach + np.abs(start).max():
+        raise VolumeError(f"the scans could not be aligned: the best move found is "
+            f"{found.distance(Rigid(centre=found.centre)):.0f} mm, which is no head. Are these two scans of one "
+            f"person, with correct affines?")
     return Rigid(found.angles, found.shift, found.centre, float(scores[-1](p)))

@@ -37,10 +37,12 @@ def voxel_sizes(
 # %% ../../nbs/scans/00_volume.ipynb #44b88a5d
 def _check_affine(affine):
     if affine.shape != (4, 4): raise VolumeError(f"the affine must have shape (4, 4), not {affine.shape}")
-    if not np.isfinite(affine).all(): raise VolumeError("the affine has NaN or infinite entries: set a valid sform or qform in the header")
+    if not np.isfinite(affine).all():
+        raise VolumeError("the affine has NaN or infinite entries: set a valid sform or qform in the header")
     size = np.prod(voxel_sizes(affine))
     if size == 0 or abs(np.linalg.det(affine[:3, :3])) < 1e-4 * size:
-        raise VolumeError("the affine is singular, voxels would have no volume: set a valid sform or qform in the header")
+        raise VolumeError(
+            "the affine is singular, voxels would have no volume: set a valid sform or qform in the header")
 
 # %% ../../nbs/scans/00_volume.ipynb #293c002b
 @dataclass(frozen=True, eq=False)
@@ -52,28 +54,37 @@ class Volume:
     notes:tuple[str,...]=() # what reading found odd, one line each
     def __post_init__(self):
         data, affine = np.asarray(self.data, np.float32), np.asarray(self.affine, np.float64)
-        if data.ndim != 3: raise VolumeError(f"a volume has three axes (X, Y, Z), this array has shape {data.shape}: take one frame or add an axis")
+        if data.ndim != 3:
+            raise VolumeError(
+                f"a volume has three axes (X, Y, Z), this array has shape {data.shape}: take one frame or add an axis")
         _check_affine(affine)
-        for name, value in dict(data=data, affine=affine, notes=tuple(self.notes)).items(): object.__setattr__(self, name, value)
+        for name, value in dict(data=data, affine=affine, notes=tuple(self.notes)).items():
+            object.__setattr__(self, name, value)
     shape = property(lambda self: self.data.shape, doc="Voxels along X, Y, Z.")
     spacing = property(lambda self: voxel_sizes(self.affine), doc="Voxel size in mm, from the affine.")
-    orientation = property(lambda self: "".join(nib.aff2axcodes(self.affine)), doc="Closest anatomical axes, such as RAS or LPS.")
+    orientation = property(lambda self: "".join(nib.aff2axcodes(self.affine)),
+        doc="Closest anatomical axes, such as RAS or LPS.")
     def replace(self, **changes)->"Volume": return replace(self, **changes)
     def __repr__(self):
         mm = " x ".join(f"{s:.3g}" for s in self.spacing)
         return f"Volume {' x '.join(map(str, self.shape))}, {mm} mm, {self.orientation}, {len(self.notes)} notes"
 
 # %% ../../nbs/scans/00_volume.ipynb #2deffc57
-_signatures = {b"\x89PNG":"a PNG picture", b"\xff\xd8\xff":"a JPEG picture", b"PK\x03\x04":"a zip archive", b"\x89HDF":"an HDF5 file", b"MATLAB":"a MATLAB file",
-    b"NRRD":"an NRRD image", b"\x93NUMPY":"a numpy array", b"%PDF":"a PDF", b"BZh":"a bzip2 file", b"\x28\xb5\x2f\xfd":"a zstandard file"}
+_signatures = {b"\x89PNG":"a PNG picture", b"\xff\xd8\xff":"a JPEG picture", b"PK\x03\x04":"a zip archive",
+    b"\x89HDF":"an HDF5 file", b"MATLAB":"a MATLAB file",
+    b"NRRD":"an NRRD image", b"\x93NUMPY":"a numpy array", b"%PDF":"a PDF", b"BZh":"a bzip2 file",
+    b"\x28\xb5\x2f\xfd":"a zstandard file"}
 def _not_nifti(head):
     "Says in words what a file that is no NIfTI seems to be."
     if not head: return "the file is empty (0 bytes): copy or download it again"
-    if head[128:132] == b"DICM": return "this is a DICOM file, not NIfTI: convert the series first, for example with dcm2niix"
-    if head[344:347] == b"ni1" or head[4:7] == b"ni2": return "this is the header of a .hdr/.img pair: save the image as a single .nii or .nii.gz file"
+    if head[128:132] == b"DICM":
+        return "this is a DICOM file, not NIfTI: convert the series first, for example with dcm2niix"
+    if head[344:347] == b"ni1" or head[4:7] == b"ni2":
+        return "this is the header of a .hdr/.img pair: save the image as a single .nii or .nii.gz file"
     kind = next((k for s, k in _signatures.items() if head.startswith(s)), None)
     if kind is None and all(32 <= b < 127 or b in b"\t\r\n" for b in head): kind = "a text file"
-    return f"this is {kind or 'no NIfTI file (its magic number is missing)'}: give a NIfTI-1 or NIfTI-2 file, .nii or .nii.gz"
+    return (f"this is {kind or 'no NIfTI file (its magic number is missing)'}: give a NIfTI-1 or NIfTI-2 file, .nii "
+        f"or .nii.gz")
 
 # %% ../../nbs/scans/00_volume.ipynb #9905f80f
 def _parse_header(head):
@@ -88,22 +99,30 @@ def _frame_shape(header):
     "Shape (X, Y, Z) of the one frame, and notes; refuses what is not one frame of real numbers."
     n = int(header["dim"][0])
     shape = tuple(int(d) for d in header["dim"][1:n + 1]) if 1 <= n <= 7 else ()
-    if not shape or min(shape) < 0: raise VolumeError("the header's dimensions make no sense: the file is damaged, export it again")
+    if not shape or min(shape) < 0:
+        raise VolumeError("the header's dimensions make no sense: the file is damaged, export it again")
     if min(shape) == 0: raise VolumeError(f"the image is empty, its shape is {shape}: export it again")
     frames = int(np.prod(shape[3:], dtype=object))
-    if frames > 1: raise VolumeError(f"the image is {n}-D with {frames} frames, shape {shape}: save one frame (or the mean of them) as a 3-D file first")
+    if frames > 1:
+        raise VolumeError(
+            f"the image is {n}-D with {frames} frames, shape {shape}: save one frame (or the mean of them) as a "
+            f"3-D file first")
     out = (shape + (1, 1))[:3]
-    if min(sorted(out)[1:]) < 8: raise VolumeError(f"the image has only {' x '.join(map(str, out))} voxels: a slice needs at least 8 x 8")
+    if min(sorted(out)[1:]) < 8:
+        raise VolumeError(f"the image has only {' x '.join(map(str, out))} voxels: a slice needs at least 8 x 8")
     return out, [f"shape {shape} read as {out}"] if shape != out else []
 
 # %% ../../nbs/scans/00_volume.ipynb #5c0fc148
 def _check_dtype(header):
     "Refuses colour, complex and unknown data types."
     try: dtype = header.get_data_dtype()
-    except (HeaderDataError, KeyError): raise VolumeError(f"unknown data type code {int(header['datatype'])}: export the image as float32 or int16") from None
+    except (HeaderDataError, KeyError):
+        raise VolumeError(
+            f"unknown data type code {int(header['datatype'])}: export the image as float32 or int16") from None
     if dtype.fields: raise VolumeError("the image is RGB or RGBA colour, not intensities: export the greyscale image")
     if dtype.kind == "c": raise VolumeError("the image is complex: save its magnitude first")
-    if dtype.kind not in "iuf" or dtype.itemsize == 0: raise VolumeError(f"data of type {dtype} cannot be read: export the image as float32 or int16")
+    if dtype.kind not in "iuf" or dtype.itemsize == 0:
+        raise VolumeError(f"data of type {dtype} cannot be read: export the image as float32 or int16")
     return dtype
 
 # %% ../../nbs/scans/00_volume.ipynb #715cbd53
@@ -126,9 +145,12 @@ def _load_bytes(path):
         header = _parse_header(head)
         (shape, notes), dtype = _frame_shape(header), _check_dtype(header)
         offset = float(header["vox_offset"])
-        if not 0 <= offset < 2**31: raise VolumeError(f"the header says that the data start at byte {offset}: the file is damaged, export it again")
+        if not 0 <= offset < 2**31:
+            raise VolumeError(
+                f"the header says that the data start at byte {offset}: the file is damaged, export it again")
         need = max(int(offset), header.sizeof_hdr + 4) + int(np.prod(shape, dtype=object)) * dtype.itemsize
-        raw = head + _read_exactly(stream, need - len(head), (1040 if zipped else 1) * size) if need > len(head) else head
+        raw = head + _read_exactly(stream, need - len(head),
+            (1040 if zipped else 1) * size) if need > len(head) else head
     return raw, header, shape, notes
 
 # %% ../../nbs/scans/00_volume.ipynb #37e00bd2
@@ -150,12 +172,19 @@ def _contradictions(header, shape, rule, affine, sform, qform):
     mm, notes = lambda s: " x ".join(f"{x:.4g}" for x in s) + " mm", []
     size, pixdim = np.array(voxel_sizes(affine)), np.abs(np.array(header["pixdim"][1:4], float))
     real = np.array(shape) > 1
-    if (np.abs(size - pixdim) > 0.01 * size)[real].any(): notes.append(f"header contradicts itself: pixdim says {mm(pixdim)}, the {rule} says {mm(size)}; used the {rule}")
+    if (np.abs(size - pixdim) > 0.01 * size)[real].any():
+        notes.append(
+            f"header contradicts itself: pixdim says {mm(pixdim)}, the {rule} says {mm(size)}; used the {rule}")
     if sform is None or qform is None: return notes
-    if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0: notes.append("header contradicts itself: sform and qform are mirror images, left and right may be swapped; used the sform")
+    if np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0:
+        notes.append(
+            "header contradicts itself: sform and qform are mirror images, left and right may be swapped; used "
+            "the sform")
     far = np.linalg.norm(_corners(sform, shape) - _corners(qform, shape), axis=1).max()
     if header["sform_code"] == header["qform_code"] and far > 0.5 * size[real].min():
-        notes.append(f"header contradicts itself: sform and qform name the same space but lie up to {far:.3g} mm apart; used the sform")
+        notes.append(
+            f"header contradicts itself: sform and qform name the same space but lie up to {far:.3g} mm apart; "
+            f"used the sform")
     return notes
 
 # %% ../../nbs/scans/00_volume.ipynb #6f3c1765
@@ -164,8 +193,11 @@ def _placement(header, shape):
     (sform, _, a), (qform, _, b) = _form(header, "sform"), _form(header, "qform")
     rule = "sform" if sform is not None else "qform" if qform is not None else "pixdim"
     affine = dict(sform=sform, qform=qform, pixdim=header.get_base_affine())[rule]
-    if rule == "pixdim": a = a + ["no orientation in the header (sform and qform codes are 0): used pixdim, centred, first axis taken to point left"]
-    if header.get_xyzt_units()[0] in ("meter", "micron"): a = a + [f"header gives lengths in {header.get_xyzt_units()[0]}: they are read as mm"]
+    if rule == "pixdim":
+        a = a + ["no orientation in the header (sform and qform codes are 0): used pixdim, centred, first axis taken "
+            "to point left"]
+    if header.get_xyzt_units()[0] in ("meter", "micron"):
+        a = a + [f"header gives lengths in {header.get_xyzt_units()[0]}: they are read as mm"]
     _check_affine(np.asarray(affine, float))
     mm = np.array(voxel_sizes(affine))[np.array(shape) > 1]
     if mm.min() < 0.05 or mm.max() > 50:
@@ -177,7 +209,10 @@ def _placement(header, shape):
 def _check_values(data):
     "Refuses NaN, infinities and constant images."
     nan, inf = int(np.isnan(data).sum()), int(np.isinf(data).sum())
-    if nan or inf: raise VolumeError(f"{nan} NaN and {inf} infinite values among {data.size} voxels: replace them first, for example with numpy.nan_to_num")
+    if nan or inf:
+        raise VolumeError(
+            f"{nan} NaN and {inf} infinite values among {data.size} voxels: replace them first, for example with "
+            f"numpy.nan_to_num")
     if data.min() == data.max():
         what = "all zeros" if data.flat[0] == 0 else f"constant ({data.flat[0]:.4g} everywhere)"
         raise VolumeError(f"the image is {what}: is this the right file?")
@@ -190,7 +225,8 @@ def _decode(path):
     header = type(header).from_fileobj(BytesIO(raw), check=False)
     with nib.imageglobals.ErrorLevel(40), nib.imageglobals.LoggingOutputSuppressor(): header.check_fix()
     if header.get_data_offset() == 0: header.set_data_offset(header.single_vox_offset)
-    with np.errstate(all="ignore"): data = np.asarray(nib.arrayproxy.ArrayProxy(BytesIO(raw), header), np.float32).reshape(shape)
+    with np.errstate(all="ignore"):
+        data = np.asarray(nib.arrayproxy.ArrayProxy(BytesIO(raw), header), np.float32).reshape(shape)
     _check_values(data)
     affine, odd = _placement(header, shape)
     return Volume(data, affine, header, notes + [f"header repaired: {r}" for r in repairs.splitlines()] + odd), odd
@@ -199,10 +235,13 @@ def _decode(path):
 def _refuse_labels(volume, name):
     "Refuses what holds no intensities; see `looks_like_labels`."
     if not looks_like_labels(volume): return
-    low, high = volume.data.min(), volume.data.max(); two = ((volume.data == low) | (volume.data == high)).all()
-    what = f"two values only, {low:g} and {high:g}: this is a mask" if two else "few values, each in large patches: this is a map of labels or a smoothed mask"
+    low, high = volume.data.min(), volume.data.max()
+    two = ((volume.data == low) | (volume.data == high)).all()
+    what = f"two values only, {low:g} and {high:g}: this is a mask" if two else (
+        "few values, each in large patches: this is a map of " "labels or a smoothed mask")
     raise VolumeError(f"{name} holds {what}, give the scan that belongs to it")
 
+# %% ../../nbs/scans/00_volume.ipynb #8c6ccb7a
 def read_volume(
     path:str|Path, # a .nii or .nii.gz file with one frame
     scan:bool=False, # intensities are wanted: refuse a mask or a map of labels in their place
@@ -210,11 +249,14 @@ def read_volume(
     "Read one NIfTI image; `VolumeError` refuses it in one line, `VolumeWarning` tells of a doubtful header."
     path = Path(path).expanduser()
     if os.path.isdir(path): raise VolumeError(f"{path} is a folder: give one .nii or .nii.gz file")
-    if not os.path.isfile(path): raise VolumeError(f"{path} {'is no regular file: copy it to one' if os.path.exists(path) else 'does not exist: check the path'}")
+    if not os.path.isfile(path):
+        raise VolumeError(f"{path} "
+            f"{'is no regular file: copy it to one' if os.path.exists(path) else 'does not exist: check the path'}")
     try: volume, odd = _decode(path)
     except VolumeError as e: raise VolumeError(f"{path.name}: {e}") from None
     except EOFError: raise VolumeError(f"{path.name}: the gzip file is truncated: copy or download it again") from None
-    except (zlib.error, gzip.BadGzipFile): raise VolumeError(f"{path.name}: the gzip file is damaged: copy or download it again") from None
+    except (zlib.error, gzip.BadGzipFile):
+        raise VolumeError(f"{path.name}: the gzip file is damaged: copy or download it again") from None
     except (OSError, HeaderDataError, ValueError, MemoryError) as e:
         why = str(e).partition("\n")[0] or type(e).__name__
         raise VolumeError(f"{path.name}: cannot be read ({why}): check the file and its permissions") from None
@@ -226,12 +268,15 @@ def read_volume(
 def _output_header(volume):
     "Header to write: as read, for float32 data of this shape at this affine."
     header = nib.Nifti1Header() if volume.header is None else volume.header.copy()
-    header.set_data_shape(volume.shape); header.set_data_dtype(np.float32); header.set_data_offset(0)
+    header.set_data_shape(volume.shape)
+    header.set_data_dtype(np.float32)
+    header.set_data_offset(0)
     header["cal_min"] = header["cal_max"] = 0
     if volume.header is None: header.set_xyzt_units("mm")
     elif np.array_equal(header.get_best_affine(), volume.affine): return header
     code = max(1, int(header["sform_code"] or header["qform_code"]))
-    header.set_sform(volume.affine, code); header.set_qform(volume.affine, code)
+    header.set_sform(volume.affine, code)
+    header.set_qform(volume.affine, code)
     if not np.allclose(header.get_qform(), volume.affine, atol=1e-3): header["qform_code"] = 0
     return header
 
@@ -241,10 +286,12 @@ def check_output(
 )->Path: # the path, links resolved
     "Refuse an output path that cannot be written, before minutes are spent on what goes there."
     path = Path(os.path.realpath(Path(path).expanduser()))
-    if not path.name.endswith((".nii", ".nii.gz")): raise VolumeError(f"{path.name}: the output must end in .nii or .nii.gz")
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise VolumeError(f"{path.name}: the output must end in .nii or .nii.gz")
     if path.is_dir(): raise VolumeError(f"{path} is a folder: give a file name in it")
     if not path.parent.is_dir(): raise VolumeError(f"the folder {path.parent} does not exist: create it first")
-    if not os.access(path.parent, os.W_OK): raise VolumeError(f"the folder {path.parent} is not writable: choose another")
+    if not os.access(path.parent, os.W_OK):
+        raise VolumeError(f"the folder {path.parent} is not writable: choose another")
     return path
 
 # %% ../../nbs/scans/00_volume.ipynb #b1b72e23
@@ -252,9 +299,14 @@ def _write_bytes(content, path):
     "Write by temporary file and rename; nothing is left behind on failure."
     temporary = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
     try:
-        with open(temporary, "xb") as f: f.write(content); f.flush(); os.fsync(f.fileno())
+        with open(temporary, "xb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(temporary, path)
-    except OSError as e: raise VolumeError(f"{path} cannot be written ({e.strerror or e}): check the folder's permissions and free space") from None
+    except OSError as e:
+        raise VolumeError(
+            f"{path} cannot be written ({e.strerror or e}): check the folder's permissions and free space") from None
     finally: temporary.unlink(missing_ok=True)
 
 # %% ../../nbs/scans/00_volume.ipynb #7b9e5346
@@ -265,7 +317,9 @@ def write_volume(
     "Write a float32 NIfTI atomically: affine exact, header kept, `cal_min` and `cal_max` reset."
     path = check_output(path)
     bad = int((~np.isfinite(volume.data)).sum())
-    if bad: raise VolumeError(f"{bad} NaN or infinite values would be written to {path.name}: refused, look at the step before")
+    if bad:
+        raise VolumeError(
+            f"{bad} NaN or infinite values would be written to {path.name}: refused, look at the step before")
     header = _output_header(volume)
     image = (nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image)(volume.data, None, header)
     content = image.to_bytes()
@@ -277,7 +331,8 @@ def canonical(
     volume:Volume, # any orientation
 )->tuple[Volume,Callable[[Volume],Volume]]: # the volume in RAS+, and the way back
     "Permute and flip axes to the closest RAS+, and return how to undo that."
-    def turn(v, by): return nib.apply_orientation(v.data, by).copy(), v.affine @ nib.orientations.inv_ornt_aff(by, v.shape)
+    def turn(v, by):
+        return nib.apply_orientation(v.data, by).copy(), v.affine @ nib.orientations.inv_ornt_aff(by, v.shape)
     there = nib.io_orientation(volume.affine)
     back = nib.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), there)
     data, affine = turn(volume, there)
@@ -297,20 +352,23 @@ def antialias(
 )->np.ndarray: # same shape
     "Gaussian blur before sampling with larger pixels (Cardoso et al. 2015)."
     sigma = np.sqrt(np.maximum(np.square(scale) - 1, 0) / (8 * np.log(2)))
-    return data if order == 0 or (sigma < 1e-3).all() else ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3)
+    return data if order == 0 or (sigma < 1e-3).all() else ndimage.gaussian_filter(data, sigma, mode="nearest",
+        truncate=3)
 
 # %% ../../nbs/scans/00_volume.ipynb #c18740df
 def _outside(matrix, offset, shape, new_shape):
     "Mask of new voxels whose centre lies more than half a voxel outside the old grid."
     out = np.zeros(new_shape, bool)
     for row, o, n in zip(matrix, offset, shape):
-        x = o + sum(r * np.arange(m, dtype=np.float32).reshape([-1 if a == b else 1 for b in range(3)]) for a, (r, m) in enumerate(zip(row, new_shape)))
+        x = o + sum(r * np.arange(m, dtype=np.float32).reshape([-1 if a == b else 1 for b in range(3)]) for a,
+            (r, m) in enumerate(zip(row, new_shape)))
         out |= (x < -0.5 - 1e-3) | (x > n - 0.5 + 1e-3)
     return out
 
 # %% ../../nbs/scans/00_volume.ipynb #63a9aa5e
 def _sample(data, matrix, offset, shape, order):
-    "Spline interpolation at `matrix @ index + offset`, edge values beyond the rim; the fast way where axes are parallel."
+    ("Spline interpolation at `matrix @ index + offset`, edge values beyond the rim; the fast way where axes "
+        "are parallel.")
     diagonal = np.diag(matrix)
     if np.count_nonzero(matrix - np.diag(diagonal)) == 0 and (diagonal > 0).all(): matrix = diagonal
     with warnings.catch_warnings():
@@ -331,7 +389,8 @@ def resample_like(
     data = antialias(volume.data, np.sqrt((matrix**2).sum(1)), order)
     data = _sample(data, matrix, offset, reference.shape, order)
     outside = _outside(matrix, offset, volume.shape, reference.shape)
-    return volume.replace(data=np.where(outside, np.float32(fill), data), affine=reference.affine, header=reference.header)
+    return volume.replace(data=np.where(outside, np.float32(fill), data), affine=reference.affine,
+        header=reference.header)
 
 # %% ../../nbs/scans/00_volume.ipynb #c372b2eb
 def resample(
@@ -339,9 +398,11 @@ def resample(
     spacing:float|tuple[float,float,float], # wanted voxel size along the volume's own axes, mm, > 0
     order:int=1, # spline order: 0 nearest (labels), 1 linear, 3 cubic
 )->Volume: # same axes, same centre, new voxel size
-    "Resample to another voxel size around the same centre; the new grid covers the old (anti-aliased as in Cardoso et al. 2015)."
+    ("Resample to another voxel size around the same centre; the new grid covers the old (anti-aliased as in "
+        "Cardoso et al. 2015).")
     spacing = np.broadcast_to(np.asarray(spacing, float), 3)
-    if not (np.isfinite(spacing).all() and spacing.min() > 0): raise VolumeError(f"voxel sizes must be positive, in mm: {spacing.tolist()}")
+    if not (np.isfinite(spacing).all() and spacing.min() > 0):
+        raise VolumeError(f"voxel sizes must be positive, in mm: {spacing.tolist()}")
     scale = spacing / volume.spacing
     shape = np.maximum(np.ceil(np.array(volume.shape) / scale - 1e-3), 1).astype(int)
     affine = volume.affine @ np.diag([*scale, 1])
@@ -370,7 +431,8 @@ def brain_mask(
     volume:Volume|np.ndarray|Tensor, # a volume, or an array of shape (X, Y, Z) or (H, W)
     sigma:float=1., # blur against noise before the threshold, voxels
 )->np.ndarray: # bool, same shape
-    "Foreground: blur, Otsu threshold, largest connected piece, holes filled. The whole head of an unstripped scan: no skull stripping."
+    ("Foreground: blur, Otsu threshold, largest connected piece, holes filled. The whole head of an "
+        "unstripped scan: no skull stripping.")
     data = np.asarray(volume.data if isinstance(volume, Volume) else volume, np.float32)
     smooth = ndimage.gaussian_filter(data, [sigma if n >= 8 else 0 for n in data.shape], truncate=3)
     mask = smooth > otsu_threshold(smooth)
@@ -385,7 +447,8 @@ def looks_like_labels(
 )->bool:
     "A mask, a label map or an interpolated mask, not a scan: at most 12 values, or most neighbours equal."
     x = np.asarray(volume.data if isinstance(volume, Volume) else volume)
-    kinds, count = np.unique(x, return_counts=True); common = count.argmax()
+    kinds, count = np.unique(x, return_counts=True)
+    common = count.argmax()
     if len(kinds) <= 12: return True
     if len(kinds) > 512: return bool(common == 0 and count[-1] > 0.5 * (x.size - count[0]))
     same = []
@@ -402,7 +465,9 @@ class Scale:
     low:float # intensity that becomes 0
     high:float # intensity that becomes 1
     def __post_init__(self):
-        if not self.high > self.low: raise VolumeError(f"the intensity window is empty, from {self.low:.4g} to {self.high:.4g}: choose wider percentiles or another mask")
+        if not self.high > self.low:
+            raise VolumeError(f"the intensity window is empty, from {self.low:.4g} to {self.high:.4g}: choose wider "
+                f"percentiles or another mask")
     def apply(self, data, clip:bool=True):
         "Intensities to [0, 1]; values beyond the window are clipped, or kept with `clip=False`."
         out = (data - self.low) / (self.high - self.low)
@@ -423,7 +488,8 @@ def percentile_window(
     if not 0 <= low < high <= 100: raise VolumeError(f"percentiles must satisfy 0 <= low < high <= 100: {low}, {high}")
     x = np.asarray(data.detach().cpu() if isinstance(data, Tensor) else data)
     mask = x > otsu_threshold(x) if mask is None else np.asarray(mask, bool)
-    if not mask.any(): raise VolumeError("the foreground is empty, the image may be constant: give another image or a mask")
+    if not mask.any():
+        raise VolumeError("the foreground is empty, the image may be constant: give another image or a mask")
     scale = Scale(float(np.percentile(x, low)), float(np.percentile(x[mask], high)))
     return scale.apply(data if isinstance(data, Tensor) else x.astype(np.float32), clip), scale
 
@@ -484,7 +550,8 @@ def slices(
     scale = scale or percentile_window(volume.data, mask=mask)[1]
     data = torch.from_numpy(_to_pictures(scale.apply(canonical(volume)[0].data), axis)).float()[:, None]
     size = data.shape[-2:] if size is None else np.broadcast_to(size, 2)
-    if min(size) < 1 or multiple < 1: raise VolumeError(f"size and multiple must be at least 1: {tuple(size)}, {multiple}")
+    if min(size) < 1 or multiple < 1:
+        raise VolumeError(f"size and multiple must be at least 1: {tuple(size)}, {multiple}")
     return Slices(fit_size(data, [-(-int(n) // multiple) * multiple for n in size]), axis, scale, volume)
 
 # %% ../../nbs/scans/00_volume.ipynb #ab3123b3
@@ -493,8 +560,12 @@ def restack(
     data:Tensor|None=None, # new pictures of the same shape; None: the slices' own
     scale:Scale|None=None, # window that takes `data` to intensities; None: the slices' own
 )->Volume: # on the source's grid, orientation, affine and header
-    "Back to a volume; what the slices do not cover keeps the source's values, and without new data what was clipped does too."
-    if data is not None and data.shape != slices.data.shape: raise VolumeError(f"slices have shape {tuple(slices.data.shape)}, the new data {tuple(data.shape)}: restack takes the same shape")
+    ("Back to a volume; what the slices do not cover keeps the source's values, and without new data what was "
+        "clipped does too.")
+    if data is not None and data.shape != slices.data.shape:
+        raise VolumeError(
+            f"slices have shape {tuple(slices.data.shape)}, the new data {tuple(data.shape)}: restack takes the "
+            f"same shape")
     ras, undo = canonical(slices.source)
     source = torch.from_numpy(_to_pictures(ras.data, slices.axis))[:, None]
     new = (scale or slices.scale).invert((slices.data if data is None else data).detach().float().cpu())
@@ -515,6 +586,7 @@ def other_side(
     "What becomes of the channels of `neighbours` when the stack is turned over."
     return [steps_aside(context).index(-d) for d in steps_aside(context)]
 
+# %% ../../nbs/scans/00_volume.ipynb #5b8e557c
 def neighbours(
     x:Tensor, # (N, 1, H, W), consecutive slices of one scan
     context:int=1, # how many on either side
@@ -538,6 +610,7 @@ def resolution_note(
     return (f"voxels of {' x '.join(f'{s:.3g}' for s in mm)} mm are far outside the {low:g} to {high:g} mm "
             "that the network was trained on: resample, or do not trust the result")
 
+# %% ../../nbs/scans/00_volume.ipynb #48d041d6
 def check_resolution(
     volume:Volume, # as read
     trained:tuple[float,float], # smallest and largest voxel size in training, mm

@@ -18,7 +18,8 @@ class AffineMap(ContrastMap):
     ): self.scan, self.a, self.b = scan, torch.ones(1), torch.zeros(1)
 
     def update(self, x, y, operator):
-        low = operator(x); mean = lambda v: pool(v.mean((1, 2, 3)), self.scan)
+        low = operator(x)
+        mean = lambda v: pool(v.mean((1, 2, 3)), self.scan)
         mx, my = mean(low), mean(y)
         cov, var = mean(low * y) - mx * my, mean(low**2) - mx**2
         a = cov / var.clamp_min(1e-6)
@@ -39,15 +40,19 @@ class NetworkMap(ContrastMap):
     ):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.net = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU(), nn.Conv2d(width, 1, 3, padding=1)).to(device)
-        nn.init.zeros_(self.net[-1].weight); nn.init.zeros_(self.net[-1].bias)
+            self.net = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 1),
+                nn.SiLU(), nn.Conv2d(width, 1, 3, padding=1)).to(device)
+        nn.init.zeros_(self.net[-1].weight)
+        nn.init.zeros_(self.net[-1].bias)
         self.steps, self.optimizer = steps, torch.optim.Adam(self.net.parameters(), lr)
 
     def update(self, x, y, operator):
         with torch.enable_grad():
             for _ in range(self.steps):
                 loss = ((y - operator(self(x)))**2).mean()
-                self.optimizer.zero_grad(); loss.backward(); self.optimizer.step()
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
 
     def __call__(self, x): return x + self.net(x)
 
@@ -58,6 +63,7 @@ class NetworkMap(ContrastMap):
 # %% ../../../nbs/methods/dact/02_baselines.ipynb #30d6da42
 METHODS = ("DiffDeuR", "GDP", "TAO", "DACT")
 
+# %% ../../../nbs/methods/dact/02_baselines.ipynb #c7c15e47
 def contrast_map(
     method:str, # one of `METHODS`
     y:Tensor, # low-field slices (n, 1, h, w) in [0, 1]

@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np, torch
 from scipy.ndimage import binary_closing, binary_fill_holes, label as components
 from torch import Tensor, nn
-from tqdm import tqdm
 from ...evaluate.consistency import slice_to_slice
 from ...generative.diffusion import Diffusion, draw, grid
 from ...generative.sinkhorn_lut import apply_lut, bin_centers, quantile_lut, sinkhorn_lut, soft_histogram
@@ -26,7 +25,7 @@ from ...mri.low_field import Identity, InPlane
 from ...mri.physics import rician
 from ...scans.preprocess import has_head
 from ...scans.found import list_scans, one_each
-from ...scans.volume import Volume, VolumeError, canonical, percentile_window, resample, voxel_sizes
+from ...scans.volume import VolumeError, canonical, percentile_window, resample, voxel_sizes
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #7082f36b
 def seen(
@@ -36,20 +35,25 @@ def seen(
     spans = [(x != 0).flatten(0, 1).any(0).any(k).nonzero()[:, 0] for k in (1, 0)]
     return tuple(slice(int(s[0]), int(s[-1]) + 1) if len(s) else slice(None) for s in spans)
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #66e376ff
 def foreground(
     x:Tensor, # slices (n, 1, h, w) in [0, 1]
     threshold:float=0.06, # least smoothed intensity of anatomy; raised where the border of the image is noisier
 )->Tensor: # bool (n, 1, h, w): head or brain, holes filled
     "Where there is anatomy."
-    v = x[(..., *seen(x))]; rim = torch.cat([v[..., :3, :].flatten(), v[..., -3:, :].flatten(), v[..., :3].flatten(), v[..., -3:].flatten()])
+    v = x[(..., *seen(x))]
+    rim = torch.cat([v[..., :3, :].flatten(), v[..., -3:, :].flatten(), v[..., :3].flatten(), v[..., -3:].flatten()])
     threshold = max(threshold, min(3 * float(rim.median()) / math.sqrt(2 * math.log(2)), 0.25))
     smooth = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
     out = np.zeros(x.shape, bool)
     for i, m in enumerate((smooth[:, 0] > threshold).cpu().numpy()):
         parts, n = components(binary_fill_holes(binary_closing(m, iterations=2)))
-        if n: area = np.bincount(parts.ravel())[1:]; out[i, 0] = np.isin(parts, 1 + np.flatnonzero(area >= 0.1 * area.max()))
+        if n:
+            area = np.bincount(parts.ravel())[1:]
+            out[i, 0] = np.isin(parts, 1 + np.flatnonzero(area >= 0.1 * area.max()))
     return torch.from_numpy(out).to(x.device)
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #bebc4fdb
 def shrink(
     mask:Tensor, # bool (n, 1, h, w)
     pixels:int, # to take off all round
@@ -59,16 +63,19 @@ def shrink(
     inner = nn.functional.max_pool2d((~mask).float(), 2 * pixels + 1, 1, pixels) == 0
     return torch.where(inner.flatten(1).sum(1)[:, None, None, None] > 50, inner, mask)
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #78b060da
 def estimate_noise(
     y:Tensor, # slices (n, 1, h, w)
     mask:Tensor|None=None, # foreground; default: `foreground(y)`
 )->float: # noise sd per channel
     "Noise sd from the Rayleigh background, or from the finest Haar detail where the background was set to zero."
     mask = foreground(y) if mask is None else mask
-    part = (..., *seen(y)); y, mask = y[part], mask[part]
+    part = (..., *seen(y))
+    y, mask = y[part], mask[part]
     near = nn.functional.max_pool2d(mask.float(), 9, 1, 4) > 0
     outside = y[~near]
-    if outside.numel() > 500 and (outside > 0).float().mean() > 0.5: return float(outside.median()) / math.sqrt(2 * math.log(2))
+    if outside.numel() > 500 and (outside > 0).float().mean() > 0.5:
+        return float(outside.median()) / math.sqrt(2 * math.log(2))
     h, w = y.shape[-2] // 2 * 2, y.shape[-1] // 2 * 2
     a, b, c, d = (y[..., i:h:2, j:w:2] for i in (0, 1) for j in (0, 1))
     detail = ((a - b - c + d) / 2).abs()[mask[..., 0:h:2, 0:w:2]]
@@ -85,16 +92,22 @@ def remove_noise_floor(
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #38fcf21d
 DACT_RANGES = dict( # least and greatest value, and whether it is a whole number
-    cohort=(0, 1, False), freeze=(0, 1, False), steps=(1, 1000, True), zeta=(0, 1, False), lam=(1e-6, 1e6, False), sigma=(0, 1, False),
-    start_step=(0, 999, True), bins=(2, 512, True), width=(1e-6, 1, False), epsilon=(0, 10, False), rim=(0, 100, True), rounds=(1, 100, True),
+    cohort=(0, 1, False), freeze=(0, 1, False), steps=(1, 1000, True), zeta=(0, 1, False), lam=(1e-6, 1e6, False),
+    sigma=(0, 1, False),
+    start_step=(0, 999, True), bins=(2, 512, True), width=(1e-6, 1, False), epsilon=(0, 10, False), rim=(0, 100, True),
+    rounds=(1, 100, True),
     coupling=(0, 100, False), weight_penalty=(0, 1e6, False), adam_steps=(1, 10000, True), adam_lr=(1e-9, 1, False))
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #9a674c17
 @dataclass(frozen=True)
 class DACTConfig:
     "Options of DACT; the defaults are what `mrbook enhance` uses."
-    variant: str = "mix" # source histogram: 'mix' (ours: cohort and estimate, then frozen), 'anchored' (cohort alone) or 'instance' (the paper's words)
+    # source histogram: 'mix' (ours: cohort and estimate, then frozen), 'anchored' (cohort alone) or 'instance' (the
+    # paper's words)
+    variant: str = "mix"
     cohort: float = 0.75 # share of the cohort's histogram in 'mix', 0 to 1; the rest is the estimate's
-    freeze: float = 0.1 # 'mix' keeps its LUT after this share of the steps, after the first at the earliest; 1: never frozen
+    # 'mix' keeps its LUT after this share of the steps, after the first at the earliest; 1: never frozen
+    freeze: float = 0.1
     steps: int = 50 # DDIM steps (paper: 50)
     zeta: float = 1.0 # share of fresh noise when x is noised again, 0 to 1
     lam: float = 0.5 # weight of the prior in rho_t, > 0
@@ -117,20 +130,30 @@ class DACTConfig:
     coupling: float = 0.04 # pull between slices of one scan that lie 2 mm apart; 0: each slice on its own
     shared_noise: bool = False # the same noise for every slice of the batch
     def __post_init__(self):
-        allowed = dict(variant=("anchored", "instance", "mix"), start=("noise", "measurement"), histogram_of=("forward", "downsampled", "image"), weight_map=("off", "free", "regularised"), solver=("gauss_newton", "adam"))
+        allowed = dict(variant=("anchored", "instance", "mix"), start=("noise", "measurement"),
+            histogram_of=("forward", "downsampled", "image"), weight_map=("off", "free", "regularised"),
+            solver=("gauss_newton", "adam"))
         for k, v in allowed.items():
-            if getattr(self, k) not in v: raise ValueError(f"{k} must be one of {', '.join(v)}, not {getattr(self, k)!r}")
+            if getattr(self, k) not in v:
+                raise ValueError(f"{k} must be one of {', '.join(v)}, not {getattr(self, k)!r}")
         for name in ("debias", "stop_gradient", "shared_noise"):
-            if not isinstance(getattr(self, name), (bool, np.bool_)): raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise ValueError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name, (low, high, whole) in DACT_RANGES.items():
             v = getattr(self, name)
             if v is None and name in ("sigma", "start_step", "width"): continue
             kind = "whole number" if whole else "number"
             good = isinstance(v, (int, np.integer) if whole else (int, float, np.integer, np.floating))
-            if isinstance(v, bool) or not good or not low <= v <= high: raise ValueError(f"{name} must be a {kind} between {low:g} and {high:g}, not {v!r}")
-        if 0 < self.epsilon < 1e-4: raise ValueError(f"epsilon={self.epsilon:g} is too small for the transport to converge: give 0 (exact quantile map) or at least 1e-4")
+            if isinstance(v, bool) or not good or not low <= v <= high:
+                raise ValueError(f"{name} must be a {kind} between {low:g} and {high:g}, not {v!r}")
+        if 0 < self.epsilon < 1e-4:
+            raise ValueError(
+                f"epsilon={self.epsilon:g} is too small for the transport to converge: give 0 (exact quantile "
+                f"map) or at least 1e-4")
         if self.width is not None and self.width < 0.5 / self.bins:
-            raise ValueError(f"width={self.width:g} is too narrow: intensities between two bins would not count, give at least half a bin, {0.5 / self.bins:.2g}")
+            raise ValueError(
+                f"width={self.width:g} is too narrow: intensities between two bins would not count, give at "
+                f"least half a bin, {0.5 / self.bins:.2g}")
     @property
     def weight_start(self): return 1. if self.weight_map == "off" else 0.5 if self.weight_map == "free" else 1.
 
@@ -145,6 +168,7 @@ class ContrastMap:
         value, slope = torch.func.jvp(self, (x,), (torch.ones_like(x),))
         return value, lambda d: slope * d, lambda r: slope * r
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #06d036ce
 def pool(
     per_slice:Tensor, # (n, ...) of slices
     scan:Tensor|None, # (n,) scan number of each slice, or None: every slice on its own
@@ -152,7 +176,8 @@ def pool(
     "Average over the slices of each scan and hand the average back to each slice."
     if scan is None: return per_slice
     _, index = scan.unique(return_inverse=True)
-    total = torch.zeros(int(index.max()) + 1, *per_slice.shape[1:], dtype=per_slice.dtype, device=per_slice.device).index_add_(0, index, per_slice)
+    total = torch.zeros(int(index.max()) + 1, *per_slice.shape[1:], dtype=per_slice.dtype,
+        device=per_slice.device).index_add_(0, index, per_slice)
     return (total / index.bincount().to(total).reshape(-1, *[1] * (per_slice.ndim - 1)))[index]
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #ee441e0b
@@ -169,6 +194,7 @@ def solve_lut(source, target, config): # the transport of a configuration, (n, b
     if config.epsilon == 0: return quantile_lut(source, target)
     return sinkhorn_lut(source, target.expand_as(source), epsilon=config.epsilon, debias=config.debias)
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #92998d15
 def ground(
     lut:Tensor, # (n, bins), from histograms of the foreground
     source:Tensor, # (n, bins), the source histogram it was solved for
@@ -178,7 +204,8 @@ def ground(
     "Below the lowest occupied intensity a histogram says nothing: join the LUT to (0, floor) by a straight line."
     position = torch.arange(lut.shape[-1], device=lut.device).expand_as(lut)
     first = (source.cumsum(-1) < share * source.sum(-1, keepdim=True)).sum(-1, keepdim=True).clamp(1, lut.shape[-1] - 1)
-    at = lut.gather(-1, first); line = floor + (at - floor) * position / first
+    at = lut.gather(-1, first)
+    line = floor + (at - floor) * position / first
     return torch.where(position < first, torch.minimum(line, at), torch.maximum(lut, at))
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #f7eb2408
@@ -191,11 +218,14 @@ class HistogramMatch(ContrastMap):
         operator=None, # D, for the anchor
         scan:Tensor|None=None, # (n,) scan number of each slice
     ):
-        if config.variant != "instance" and anchor is None: raise ValueError(f"variant {config.variant!r} needs high-field slices as `anchor`; use variant='instance' without them")
+        if config.variant != "instance" and anchor is None:
+            raise ValueError(
+                f"variant {config.variant!r} needs high-field slices as `anchor`; use variant='instance' without them")
         self.config, self.scan, self.anchor, self.cohort = config, scan, anchor, None
         self.sigma = estimate_noise(y) if config.sigma is None else config.sigma
         coarser = operator.input_size(*y.shape)[-1] / y.shape[-1] if operator is not None else 1.
-        self.rim = round(config.rim / coarser); self.mask = shrink(foreground(y), self.rim)
+        self.rim = round(config.rim / coarser)
+        self.mask = shrink(foreground(y), self.rim)
         self.target = self.histogram(remove_noise_floor(y, self.sigma), self.mask)
         centers = bin_centers(config.bins, dtype=y.dtype, device=y.device)
         self.lut, self.weight = centers.repeat(len(y), 1), torch.full((1,), config.weight_start, device=y.device)
@@ -205,17 +235,21 @@ class HistogramMatch(ContrastMap):
         return pool(soft_histogram(x, self.config.bins, self.config.width, self.weights(mask)), self.scan)
 
     def weights(self, mask): # a slice in which nothing is found counts as a whole
-        mask = mask.flatten(1); return torch.where(mask.any(1, keepdim=True), mask, True)
+        mask = mask.flatten(1)
+        return torch.where(mask.any(1, keepdim=True), mask, True)
 
     def simulated(self, x, operator, lut): # histograms of what x would look like at low field
         c, full = self.config, self.config.histogram_of == "forward"
-        mask = shrink(foreground(x.detach()), c.rim) if c.histogram_of == "image" else shrink(foreground(operator(x.detach())), self.rim)
+        mask = shrink(foreground(x.detach()), c.rim) if c.histogram_of == "image" else shrink(
+            foreground(operator(x.detach())), self.rim)
         low = x if c.histogram_of == "image" else operator(apply_lut(x, lut.expand(len(x), -1)) if full else x)
-        if full: low = remove_noise_floor(rician(low, self.sigma, torch.Generator(low.device).manual_seed(0)), self.sigma)
+        if full:
+            low = remove_noise_floor(rician(low, self.sigma, torch.Generator(low.device).manual_seed(0)), self.sigma)
         return soft_histogram(low, c.bins, c.width, self.weights(mask))
 
     def brightness(self, x): # histogram of the foreground of high-field slices
-        return soft_histogram(x, self.config.bins, self.config.width, self.weights(shrink(foreground(x.detach()), self.config.rim))).to(self.lut)
+        return soft_histogram(x, self.config.bins, self.config.width,
+            self.weights(shrink(foreground(x.detach()), self.config.rim))).to(self.lut)
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #53c34506
 class LUTMap(HistogramMatch):
@@ -228,19 +262,24 @@ class LUTMap(HistogramMatch):
         lut, target = self.lut[first], self.target[first]
         for k in range(self.config.rounds if full else 1):
             tables = lut.unbind(0) if full else lut[:1].unbind(0)
-            source = torch.stack([self.simulated(self.anchor, operator, t[None]).mean(0) for t in tables]).expand_as(target)
+            source = torch.stack([self.simulated(self.anchor, operator, t[None]).mean(0) for t in tables]).expand_as(
+                target)
             lut = compose(lut, solve_lut(source, target, self.config), 1. if k == 0 else 0.6)
-        self.lut = ground(lut, self.brightness(self.anchor).mean(0, keepdim=True).expand_as(lut), 1.25 * self.sigma)[index]
+        self.lut = ground(lut, self.brightness(self.anchor).mean(0, keepdim=True).expand_as(lut),
+            1.25 * self.sigma)[index]
 
     def update(self, x, y, operator):
         "New LUT from the present estimate (`instance`, `mix`), or once (`anchored`)."
         c = self.config
         if c.variant == "anchored":
-            if not self.ready: self.from_anchor(operator); self.ready = True
+            if not self.ready:
+                self.from_anchor(operator)
+                self.ready = True
             return
         source = pool(self.simulated(x, operator, self.lut), self.scan)
         if c.variant == "mix":
-            if self.cohort is None or c.histogram_of == "forward": self.cohort = self.simulated(self.anchor, operator, self.lut[:1]).mean(0, keepdim=True)
+            if self.cohort is None or c.histogram_of == "forward":
+                self.cohort = self.simulated(self.anchor, operator, self.lut[:1]).mean(0, keepdim=True)
             source = source.lerp(self.cohort, c.cohort)
         q = solve_lut(source, self.target, c)
         lut = compose(self.lut, q, 0.6 if self.ready else 1.) if c.histogram_of == "forward" else q.to(self.lut)
@@ -249,14 +288,16 @@ class LUTMap(HistogramMatch):
 
     def linearize(self, x): # value and slope of the table in one look-up
         position = (x.flatten(1) * self.config.bins - 0.5).clamp(0, self.config.bins - 1)
-        left = position.floor().clamp(max=self.config.bins - 2).long(); table = self.lut.expand(len(x), -1)
+        left = position.floor().clamp(max=self.config.bins - 2).long()
+        table = self.lut.expand(len(x), -1)
         low, high = table.gather(1, left), table.gather(1, left + 1)
         value, rise = torch.lerp(low, high, position - left).view_as(x), ((high - low) * self.config.bins).view_as(x)
         slope = self.weight * rise * (x > 0) * (x < 1) + (1 - self.weight)
         return self.weight * value + (1 - self.weight) * x, lambda d: slope * d, lambda r: slope * r
 
     def part(self, index, config): # the same table for some of the slices, settled
-        out = copy.copy(self); out.config, out.ready = config, True
+        out = copy.copy(self)
+        out.config, out.ready = config, True
         out.lut, out.target, out.mask = self.lut[index], self.target[index], self.mask[index]
         return out
 
@@ -274,13 +315,16 @@ def conjugate_gradient(
     "Solve A d = b for every image of a batch at once."
     over = (0, 1, 2, 3) if joint else (1, 2, 3)
     dot = lambda u, v: (u * v).sum(over, keepdim=True)
-    d, r = torch.zeros_like(b), b; p, rr = r, dot(r, r)
+    d, r = torch.zeros_like(b), b
+    p, rr = r, dot(r, r)
     done = 1e-10 * rr # going on would only breed denormal numbers, which are slow
     for _ in range(iterations):
         if (rr <= done).all(): break
-        ap = apply(p); a = rr / dot(p, ap).clamp_min(1e-30)
+        ap = apply(p)
+        a = rr / dot(p, ap).clamp_min(1e-30)
         d, r = d + a * p, r - a * ap
-        new = dot(r, r); p, rr = r + new / rr.clamp_min(1e-30) * p, new
+        new = dot(r, r)
+        p, rr = r + new / rr.clamp_min(1e-30) * p, new
     return d
 
 
@@ -293,17 +337,20 @@ def neighbour_pull(
 )->float: # mu of the data step: coupling * ((5 - through) / 3)^2, 0 from 5 mm on
     "How strongly neighbouring slices hold each other."
     if through is None: return 0.
-    if not 0 < through < math.inf: raise ValueError(f"through={through}: give the mm between neighbouring slices, or None if they are no neighbours")
+    if not 0 < through < math.inf:
+        raise ValueError(
+            f"through={through}: give the mm between neighbouring slices, or None if they are no neighbours")
     return coupling * (max(REACH - through, 0) / (REACH - 2)) ** 2
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #a3e1dc48
 def to_neighbours(
     x:Tensor, # (n, 1, h, w), in the order of the scan
 )->Tensor: # (n, 1, h, w): sum over the neighbours j of x_i - x_j, half the gradient of sum |x_i+1 - x_i|^2
     "What a slice has more than the slices beside it."
     rise, out = x[1:] - x[:-1], torch.zeros_like(x)
-    out[1:] += rise; out[:-1] -= rise
+    out[1:] += rise
+    out[:-1] -= rise
     return out
-
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #5d1c0a39
 def data_step(
@@ -324,7 +371,8 @@ def data_step(
         if pull: right = right - pull * to_neighbours(x)
         normal = lambda d: backward(operator.adjoint(operator(forward(d)), x.shape)) + rho * d
         tied = (lambda d: normal(d) + pull * to_neighbours(d)) if pull else normal
-        x = x + conjugate_gradient(tied, right, 2 * inner if pull else inner, bool(pull)) # one system for the scan converges later
+        # one system for the scan converges later
+        x = x + conjugate_gradient(tied, right, 2 * inner if pull else inner, bool(pull))
     return x
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #386a0e46
@@ -336,11 +384,14 @@ def update_weight(contrast, operator, y, x, penalty):
     step = conjugate_gradient(lambda d: gap * operator.adjoint(operator(gap * d), x.shape) + penalty * d, right)
     contrast.weight = (w + step).clamp(0, 1)
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #bfe8274d
 def adam_step(contrast, operator, y, z, rho, config, across=0.):
     "The data step by Adam on x and W jointly, as the paper words it."
     with torch.enable_grad():
-        x = z.clone().requires_grad_(); free = config.weight_map != "off" and isinstance(contrast, LUTMap)
-        logits = torch.logit((torch.ones_like(z) * contrast.weight).clamp(0.02, 0.98)).requires_grad_() if free else None
+        x = z.clone().requires_grad_()
+        free = config.weight_map != "off" and isinstance(contrast, LUTMap)
+        logits = torch.logit((torch.ones_like(z) * contrast.weight).clamp(0.02,
+            0.98)).requires_grad_() if free else None
         params = [x] + ([logits] if free else [])
         optimizer = torch.optim.Adam(params, config.adam_lr)
         for _ in range(config.adam_steps):
@@ -348,8 +399,11 @@ def adam_step(contrast, operator, y, z, rho, config, across=0.):
             if not config.stop_gradient: contrast.update(x, y, operator)
             loss = ((y - operator(contrast(x)))**2).sum() + rho * ((x - z)**2).sum()
             if across: loss = loss + rho * across * ((x[1:] - x[:-1])**2).sum()
-            if config.weight_map == "regularised" and free: loss = loss + config.weight_penalty * ((1 - contrast.weight)**2).sum()
-            optimizer.zero_grad(); loss.backward(); optimizer.step()
+            if config.weight_map == "regularised" and free:
+                loss = loss + config.weight_penalty * ((1 - contrast.weight)**2).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     if free: contrast.weight = logits.detach().sigmoid()
     if getattr(contrast, "lut", None) is not None: contrast.lut = contrast.lut.detach()
     return x.detach()
@@ -377,29 +431,35 @@ def restore(
     sigma = estimate_noise(y) if config.sigma is None else config.sigma
     y = remove_noise_floor(y, sigma)
     first = schedule.steps - 1 if config.start_step is None else config.start_step
-    if first >= schedule.steps: raise ValueError(f"start_step={first}: the prior's schedule has steps 0 to {schedule.steps - 1}")
+    if first >= schedule.steps:
+        raise ValueError(f"start_step={first}: the prior's schedule has steps 0 to {schedule.steps - 1}")
     times = [t for t in grid(config.steps, schedule.steps) if t <= first] or [first]
-    if isinstance(generator, list): noise = lambda: torch.cat([draw((1, *shape[1:]), g, device=y.device) for g in generator])
+    if isinstance(generator, list):
+        noise = lambda: torch.cat([draw((1, *shape[1:]), g, device=y.device) for g in generator])
     else: noise = lambda: draw(shape, generator, config.shared_noise, y.device)
     level = lambda t: float(schedule.alpha_bar[t]) if t >= 0 else 1.
     parts = [slice(i, i + (batch_size or len(y))) for i in range(0, len(y), batch_size or len(y))]
     across = neighbour_pull(through, config.coupling)
     x_t, a = noise(), level(times[0])
-    if config.start == "measurement": x_t = math.sqrt(a) * (2 * operator.upsample(y, shape).clamp(0, 1) - 1) + math.sqrt(1 - a) * x_t
+    if config.start == "measurement":
+        x_t = math.sqrt(a) * (2 * operator.upsample(y, shape).clamp(0, 1) - 1) + math.sqrt(1 - a) * x_t
     for k, (t, following) in enumerate(follow(zip(times, times[1:] + [-1]), "steps", progress)):
         a, b = level(t), level(following)
         z = (torch.cat([diffusion.predict_x0(x_t[s], t, None if label is None else label[s]) for s in parts]) + 1) / 2
         if k == until: break
-        if k < max(config.freeze * len(times), 1) or config.variant != "mix" or not isinstance(contrast, LUTMap): contrast.update(z, y, operator)
+        if k < max(config.freeze * len(times), 1) or config.variant != "mix" or not isinstance(contrast, LUTMap):
+            contrast.update(z, y, operator)
         rho = config.lam * (2 * max(sigma, 1e-3))**2 * a / (1 - a)
         if config.solver == "adam": x = adam_step(contrast, operator, y, z, rho, config, across)
         else: x = data_step(contrast, operator, y, z, rho, contrast.linearisations, across=across)
         x = x.clamp(0, 1)
         if config.solver != "adam" and config.weight_map != "off" and isinstance(contrast, LUTMap):
-            update_weight(contrast, operator, y, x, config.weight_penalty if config.weight_map == "regularised" else 1e-4)
+            update_weight(contrast, operator, y, x, config.weight_penalty if config.weight_map == "regularised"
+                else 1e-4)
         if watch: watch(t, x, contrast)
         eps = (x_t - math.sqrt(a) * (2 * x - 1)) / math.sqrt(1 - a)
-        x_t = math.sqrt(b) * (2 * x - 1) + math.sqrt(1 - b) * (math.sqrt(1 - config.zeta) * eps + math.sqrt(config.zeta) * noise())
+        x_t = math.sqrt(b) * (2 * x - 1) + math.sqrt(1 - b) * (
+            math.sqrt(1 - config.zeta) * eps + math.sqrt(config.zeta) * noise())
     return x
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #5d1c0a3b
@@ -413,9 +473,12 @@ def stripes(
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #7cb2f3d2
 HEAD_RIM = 7 # pixels of 2 mm: scalp, skull and the outer CSF
-PILOT, LEAST_AREA = 8, 400. # slices that settle the table; mm^2 of foreground in a slice that counts for the scan's histogram
-DACT_WINDOWS = {False: Window(low=.5, floor=.15), True: Window(air=True)} # brains, heads; the look-up table does the rest
+# slices that settle the table; mm^2 of foreground in a slice that counts for the scan's histogram
+PILOT, LEAST_AREA = 8, 400.
+# brains, heads; the look-up table does the rest
+DACT_WINDOWS = {False: Window(low=.5, floor=.15), True: Window(air=True)}
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #dd4145d1
 class DACTParts(Translator):
     "What DACT is made of: prior, cohort and options; saving and loading."
     kind, enlarges, neighbours = "diffusion", True, True
@@ -435,8 +498,10 @@ class DACTParts(Translator):
         if samples < 1: raise ValueError(f"at least one sample is needed: {samples}")
         self.prior, self.anchor, self.label, self.config = prior, anchor, label, config
         self.seed, self.batch_size, self.progress, self.samples = seed, batch_size, progress, samples
-        head = label >= 2; self.source = self.target = ("t1w", "t2w")[label % 2]
-        self.declare(**(dict(sees="head" if head else "brain", outside="answer" if head else "zero", window=DACT_WINDOWS[head]) | declared))
+        head = label >= 2
+        self.source = self.target = ("t1w", "t2w")[label % 2]
+        self.declare(**(dict(sees="head" if head else "brain", outside="answer" if head else "zero",
+            window=DACT_WINDOWS[head]) | declared))
 
     @classmethod
     def from_pretrained(cls,
@@ -451,19 +516,24 @@ class DACTParts(Translator):
         "The shipped prior, for scans with or without a head."
         if head and config.rim == 0: config = replace(config, rim=HEAD_RIM)
         for place in (name, folder):
-            if place is not None and Path(place, "config.json").is_file(): return cls.from_folder(place, device, config=config, **options)
+            if place is not None and Path(place, "config.json").is_file():
+                return cls.from_folder(place, device, config=config, **options)
         from mrbook.methods.dact.prior import load_prior, prior_label
-        prior, anchors = load_prior(device) if folder is None else load_prior(device, folder=folder); k = prior_label(name, head)
+        prior, anchors = load_prior(device) if folder is None else load_prior(device, folder=folder)
+        k = prior_label(name, head)
         return cls(prior, (anchors[k] if anchor is None else anchor).to(device), k, config, **options)
 
     def settings(self): return dict(label=self.label)
 
     def networks(self):
-        kind = dict(net=asdict(self.prior.net.config), schedule=self.prior.schedule.kind, steps=self.prior.schedule.steps, prediction=self.prior.prediction)
-        return dict(prior=(self.prior, self.kind, kind)) | ({} if self.anchor is None else dict(anchor=(dict(slices=self.anchor), "tensors", {})))
+        kind = dict(net=asdict(self.prior.net.config), schedule=self.prior.schedule.kind,
+            steps=self.prior.schedule.steps, prediction=self.prior.prediction)
+        return dict(prior=(self.prior, self.kind, kind)) | (
+            {} if self.anchor is None else dict(anchor=(dict(slices=self.anchor), "tensors", {})))
 
     @classmethod
-    def from_networks(cls, found, settings, **options): return cls(found["prior"], found.get("anchor", {}).get("slices"), settings["label"], **options)
+    def from_networks(cls, found, settings, **options):
+        return cls(found["prior"], found.get("anchor", {}).get("slices"), settings["label"], **options)
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #b70e7dfa
 class DACT(DACTParts):
@@ -473,43 +543,63 @@ class DACT(DACTParts):
         return InPlane(factor) if max(factor) > 1.001 else Identity()
 
     def answers(self, x, spacing=None, **beside):
-        return torch.stack([self.translate(x, spacing, seed=self.seed + 1000 * k, **beside) for k in range(self.samples)])
+        return torch.stack([self.translate(x, spacing, seed=self.seed + 1000 * k, **beside)
+            for k in range(self.samples)])
 
-    def translate(self, x, spacing=None, through=None, seed=None): # through: mm between slices that are neighbours, in order; None: unrelated
+    # through: mm between slices that are neighbours, in order; None: unrelated
+    def translate(self, x, spacing=None, through=None, seed=None):
         device, seed, self.stripe_ratio = self.prior.device, self.seed if seed is None else seed, None
-        x = x.to(device); spacing = spacing or (self.spacing,) * 2; operator = self.operator(spacing)
-        size = tuple(operator.input_size(*x.shape)[-2:]); out = []
+        x = x.to(device)
+        spacing = spacing or (self.spacing,) * 2
+        operator = self.operator(spacing)
+        size = tuple(operator.input_size(*x.shape)[-2:])
+        out = []
         large = foreground(x).flatten(1).sum(1) * spacing[0] * spacing[1] >= LEAST_AREA
         if not large.any(): large = torch.ones_like(large)
         scan, main = (~large).long(), large.nonzero()[:, 0] # small end slices say nothing of the scan's histogram
         config = replace(self.config, sigma=estimate_noise(x) if self.config.sigma is None else self.config.sigma)
         whole = LUTMap(x, config, self.anchor, operator, scan)
-        own = lambda rows: [torch.Generator().manual_seed(seed if config.shared_noise else 100_003 * seed + int(k)) for k in rows] # noise of a slice does not depend on its batch
+        # noise of a slice does not depend on its batch
+        own = lambda rows: [torch.Generator().manual_seed(seed if config.shared_noise else 100_003 * seed + int(k))
+            for k in rows]
         labels = torch.full((len(x),), self.label, device=device)
-        if config.variant == "anchored": whole.update(x, x, operator); whole.lut = whole.lut[main[:1]].expand(len(x), -1).clone()
-        if config.variant == "mix": # a pilot settles the table for all of the scan: neighbours, tied from the first step on, or slices spread over it
+        if config.variant == "anchored":
+            whole.update(x, x, operator)
+            whole.lut = whole.lut[main[:1]].expand(len(x), -1).clone()
+        # a pilot settles the table for all of the scan: neighbours, tied from the first step on, or slices spread over
+        # it
+        if config.variant == "mix":
             beside = through if bool((main.diff() == 1).all()) else None
-            some = main if beside else main[torch.linspace(0, len(main) - 1, min(PILOT, len(main)), device=device).round().long()]
-            pilot = LUTMap(x[some], config, self.anchor, operator, scan[some]); early = max(math.ceil(config.freeze * config.steps), 1)
-            restore(self.prior, x[some], operator, pilot, size, config, labels[some], own(some), until=early, through=beside, batch_size=self.batch_size)
+            some = main if beside else main[torch.linspace(0, len(main) - 1, min(PILOT, len(main)),
+                device=device).round().long()]
+            pilot = LUTMap(x[some], config, self.anchor, operator, scan[some])
+            early = max(math.ceil(config.freeze * config.steps), 1)
+            restore(self.prior, x[some], operator, pilot, size, config, labels[some], own(some), until=early,
+                through=beside, batch_size=self.batch_size)
             whole.lut = pilot.lut[:1].expand(len(x), -1).clone()
         fixed = replace(config, variant="anchored") if config.variant == "mix" else config
-        if through is not None: return self.restore_scan(x, operator, whole, fixed, labels, size, through, own(range(len(x))))
+        if through is not None:
+            return self.restore_scan(x, operator, whole, fixed, labels, size, through, own(range(len(x))))
         for i in follow(range(0, len(x), self.batch_size), "batches of slices", self.progress):
-            part = slice(i, i + self.batch_size); y = x[part]
-            contrast = LUTMap(y, config, None, operator, scan[part]) if config.variant == "instance" else whole.part(part, fixed)
+            part = slice(i, i + self.batch_size)
+            y = x[part]
+            contrast = LUTMap(y, config, None, operator,
+                scan[part]) if config.variant == "instance" else whole.part(part, fixed)
             out.append(restore(self.prior, y, operator, contrast, size, fixed, labels[part], own(range(i, i + len(y)))))
         return torch.cat(out)
 
-    def restore_scan(self, x, operator, whole, config, labels, size, through, generator): # neighbouring slices, all of them in step
+    # neighbouring slices, all of them in step
+    def restore_scan(self, x, operator, whole, config, labels, size, through, generator):
         contrast = whole if config.variant == "instance" else whole.part(slice(None), config)
-        out = restore(self.prior, x, operator, contrast, size, config, labels, generator, progress=self.progress, through=through, batch_size=self.batch_size)
+        out = restore(self.prior, x, operator, contrast, size, config, labels, generator, progress=self.progress,
+            through=through, batch_size=self.batch_size)
         self.stripe_ratio = {name: stripes(v) for name, v in (("input", x), ("answer", out))}
         return out
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #fc034233
 COHORT_SLICES = 40 # that DACT compares with, as many as ship for each label
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #d5191bc0
 def cohort_slices(
     volumes:list, # of `Volume`: high-field scans of other people, one contrast
     most:int=COHORT_SLICES, # slices in all, spread evenly over scans and heads
@@ -519,15 +609,23 @@ def cohort_slices(
     if not volumes: raise VolumeError("the cohort is empty: give at least one high-field scan")
     found, each = [], max(most // len(volumes), 1)
     for i, v in enumerate(volumes, 1):
-        ras = canonical(v)[0]; sizes = voxel_sizes(ras.affine); which = f"scan {i} of {len(volumes)} of the cohort"
-        if max(sizes[:2]) > 1.25 * spacing: raise VolumeError(f"{which} has pixels of {max(sizes[:2]):.3g} mm in the axial plane; the prior works at {spacing:g} mm, so give scans that are no coarser than that")
-        x = pictures(percentile_window(resample(ras, (spacing, spacing, max(sizes[2], spacing))).data)[0].astype(np.float32))
-        area = (x > 0.05).float().mean((1, 2, 3)); full = (area >= max(0.3 * float(area.max()), 0.01)).nonzero()[:, 0]
+        ras = canonical(v)[0]
+        sizes = voxel_sizes(ras.affine)
+        which = f"scan {i} of {len(volumes)} of the cohort"
+        if max(sizes[:2]) > 1.25 * spacing:
+            raise VolumeError(f"{which} has pixels of {max(sizes[:2]):.3g} mm in the axial plane; the prior works at "
+                f"{spacing:g} mm, so give scans that are no coarser than that")
+        x = pictures(percentile_window(resample(ras, (spacing, spacing, max(sizes[2], spacing))).data)[0].astype(
+            np.float32))
+        area = (x > 0.05).float().mean((1, 2, 3))
+        full = (area >= max(0.3 * float(area.max()), 0.01)).nonzero()[:, 0]
         if not len(full): raise VolumeError(f"{which} shows no anatomy: is it a scan of a head?")
         found.append(x[full[torch.linspace(0, len(full) - 1, min(each, len(full))).round().long()]])
     h, w = (max(x.shape[k] for x in found) for k in (-2, -1))
-    return torch.cat([nn.functional.pad(x, ((w - x.shape[-1]) // 2, (w - x.shape[-1] + 1) // 2, (h - x.shape[-2]) // 2, (h - x.shape[-2] + 1) // 2)) for x in found])[:most]
+    return torch.cat([nn.functional.pad(x, ((w - x.shape[-1]) // 2, (w - x.shape[-1] + 1) // 2, (h - x.shape[-2]) // 2,
+        (h - x.shape[-2] + 1) // 2)) for x in found])[:most]
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #a14040f3
 def cohort_files(
     places:list, # NIfTI files, or folders of them in any layout that `list_scans` reads
     contrast:str|None=None, # 't1w' or 't2w': files of a folder whose names state another are left out
@@ -544,7 +642,8 @@ def cohort_files(
         here = [f.path for f in files] if place.is_dir() else [place]
         if not here:
             of = f" of {contrast}" if contrast else ""
-            raise VolumeError(f"{place} holds no .nii or .nii.gz file{of}: a cohort is high-field scans of one contrast")
+            raise VolumeError(
+                f"{place} holds no .nii or .nii.gz file{of}: a cohort is high-field scans of one contrast")
         out += here
     return out
 
@@ -556,14 +655,18 @@ def cohort_anchor(
     contrast:str|None=None, # of the scans that count, where a folder holds several; None: all are of one
 )->tuple[Tensor, dict, list]: # slices for `DACT`, path -> sha256 of the scans that were used, notes
     "Read a cohort, and say what is odd about it."
-    files = cohort_files(cohort, contrast); others = {str(p): sha256_of(p) for p in files}
-    if sha256_of(source) in others.values(): raise VolumeError(f"{source} is in its own cohort: give high-field scans of other people")
+    files = cohort_files(cohort, contrast)
+    others = {str(p): sha256_of(p) for p in files}
+    if sha256_of(source) in others.values():
+        raise VolumeError(f"{source} is in its own cohort: give high-field scans of other people")
     if len(files) > COHORT_SLICES: files = [files[round(i)] for i in np.linspace(0, len(files) - 1, COHORT_SLICES)]
     scans = [read_source(p) for p in files]
     notes = [f"{len(files)} of {len(others)} scans of the cohort were used"] * (len(files) < len(others))
-    notes += [f"{p} {'lacks' if head else 'has'} a skull and {source} {'has' if head else 'lacks'} one: their histograms differ, strip both or neither" for p, v in zip(files, scans) if has_head(v) != head]
+    notes += [f"{p} {'lacks' if head else 'has'} a skull and {source} {'has' if head else 'lacks'} one: their "
+        f"histograms differ, strip both or neither" for p, v in zip(files, scans) if has_head(v) != head]
     return cohort_slices(scans), {str(p): others[str(p)] for p in files}, notes
 
+# %% ../../../nbs/methods/dact/00_dact.ipynb #2276ae03
 def enhance_file(
     source:str|Path, # low-field NIfTI file
     target:str|Path, # where the enhanced NIfTI goes
@@ -574,7 +677,8 @@ def enhance_file(
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
     head:bool|None=None, # skull and scalp visible; None: judge by the foreground, or by `brain`
     progress:bool=True,
-    cohort:list=(), # high-field NIfTI files of other people, or folders of them, same contrast; none: the phantoms that ship
+    # high-field NIfTI files of other people, or folders of them, same contrast; none: the phantoms that ship
+    cohort:list=(),
     weights:Path|None=None, # folder of weights; None: the package's
     batch_size:int=8, # slices at a time
     brain:str|Path="auto", # auto, stripped, or the file of a mask
@@ -584,17 +688,24 @@ def enhance_file(
     "Enhance one scan; affine, grid and header of the input are kept, values are float32 in [0, 1]."
     from mrbook.learn.weights import manifest
     contrast, config, told = contrast_name(contrast, ("t1w", "t2w")), DACTConfig(variant=variant, steps=steps), {}
-    if cohort and variant == "instance": raise ValueError("variant 'instance' uses no cohort: take 'mix' or 'anchored', or give none")
-    if uncertainty is not None and samples < 2: raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
-    if brain != "auto" and head: raise ValueError("a mask of the brain, and yet with skull and scalp: give one of the two")
+    if cohort and variant == "instance":
+        raise ValueError("variant 'instance' uses no cohort: take 'mix' or 'anchored', or give none")
+    if uncertainty is not None and samples < 2:
+        raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
+    if brain != "auto" and head:
+        raise ValueError("a mask of the brain, and yet with skull and scalp: give one of the two")
     def build(scan, mask, device):
         skull = mask is None and has_head(scan) if head is None else head
-        anchor, used, notes = cohort_anchor(cohort, source, skull, contrast) if cohort else (None, "phantoms, shipped", [])
+        anchor, used, notes = cohort_anchor(cohort, source, skull, contrast) if cohort else (None, "phantoms, shipped",
+            [])
         told.update(cohort=used, notes=notes, head=skull)
-        return DACT.from_pretrained(contrast, device, weights, skull, config, anchor, seed=seed, progress=progress, batch_size=batch_size, samples=samples)
-    describe = lambda method: told | dict(method="DACT", contrast=contrast, config=asdict(method.config), seed=seed, samples=samples, stripe_ratio=method.stripe_ratio,
+        return DACT.from_pretrained(contrast, device, weights, skull, config, anchor, seed=seed, progress=progress,
+            batch_size=batch_size, samples=samples)
+    describe = lambda method: told | dict(method="DACT", contrast=contrast, config=asdict(method.config), seed=seed,
+        samples=samples, stripe_ratio=method.stripe_ratio,
         weights={k: r["sha256"] for k, r in manifest(weights).items() if k.startswith("dact/")},
-        warning="Fine detail is suggested by a prior trained on synthetic 3 T brains; compare with the input before you believe it.")
+        warning="Fine detail is suggested by a prior trained on synthetic 3 T "
+            "brains; compare with the input before you believe it.")
     return run_file(source, target, build, "mrbook enhance", describe, brain, uncertainty, device)
 
 # %% ../../../nbs/methods/dact/00_dact.ipynb #cd64565b

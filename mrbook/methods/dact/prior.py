@@ -7,19 +7,18 @@ __all__ = ['PRIOR_CONTRASTS', 'PRIOR_SPACING', 'PRIOR_SIZE', 'prior_label', 'pri
            'prior_validation', 'train_prior', 'anchor_slices', 'load_prior', 'prior_report']
 
 # %% ../../../nbs/methods/dact/01_prior.ipynb #215c9cd1
-import math
 import numpy as np, torch
 from joblib import Parallel, delayed
 from torch import Tensor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from ...evaluate.distribution import fid, novelty, pixels
 from ...generative.diffusion import Diffusion, Schedule, ddim_sample, fast_precision, to_image, to_network
 from ...cohorts.subjects import FIRST_SEED, brain_slices
 from ...mri.phantom import axial, image, phantom
-from ...mri.physics import Contrast, Sequence, protocol
+from ...mri.physics import Contrast, protocol
 from ...scans.volume import fit_size
 from ...nets.unet import UNet, UNetConfig
-from ...learn.weights import load, save_pretrained
+from ...learn.weights import load
 from ...learn.loop import train
 
 # %% ../../../nbs/methods/dact/01_prior.ipynb #a5f94c2f
@@ -38,17 +37,20 @@ def prior_label(
 # %% ../../../nbs/methods/dact/01_prior.ipynb #dee23b77
 def _jitter(sequence, rng, sd=0.03): # the protocol of another site
     f = 1 + sd * rng.standard_normal(4).clip(-2, 2)
-    return replace(sequence, tr=sequence.tr * f[0], te=sequence.te * f[1], ti=sequence.ti * f[2], flip_angle=sequence.flip_angle * f[3])
+    return replace(sequence, tr=sequence.tr * f[0], te=sequence.te * f[1], ti=sequence.ti * f[2],
+        flip_angle=sequence.flip_angle * f[3])
 
 def _subject_slices(seed, per_subject, spacing):
     torch.set_num_threads(1)
-    rng = np.random.default_rng([seed, 11]); head = bool(seed % 2)
+    rng = np.random.default_rng([seed, 11])
+    head = bool(seed % 2)
     a = phantom(seed, spacing, lesions=int(rng.integers(1, 15)) if rng.random() < 1 / 3 else 0, head=head)
     z = np.sort(rng.choice(brain_slices(a, 2500.), min(per_subject, len(brain_slices(a, 2500.))), replace=False))
     stack = [axial(image(a, c, _jitter(protocol(c), rng), bias=0.02, seed=seed), list(z)) for c in PRIOR_CONTRASTS]
     labels = [prior_label(c.weighting, head) for c in PRIOR_CONTRASTS for _ in z]
     return np.concatenate(stack).astype(np.float16), np.array(labels)
 
+# %% ../../../nbs/methods/dact/01_prior.ipynb #ac02ab94
 def prior_slices(
     n:int, # subjects
     split:str="train", # 'train', 'val' or 'test'
@@ -69,6 +71,7 @@ def build_prior(
     "The conditional prior: U-Net with four labels, v-prediction, cosine schedule."
     return Diffusion(UNet(UNetConfig.preset(preset, classes=4)), Schedule("cosine"), "v", precision)
 
+# %% ../../../nbs/methods/dact/01_prior.ipynb #b89b9c5c
 def prior_batches(
     images:Tensor, # (N, 1, H, W) in [0, 1]
     labels:Tensor, # (N,)
@@ -90,14 +93,17 @@ def prior_validation(
     labels:Tensor, # (N,)
 ): # function diffusion -> mean squared error of v
     "The training loss on fixed noise and fixed steps: the same numbers for every model."
-    g = torch.Generator().manual_seed(0); x = to_network(images.float())
+    g = torch.Generator().manual_seed(0)
+    x = to_network(images.float())
     noise, t = torch.randn(x.shape, generator=g), torch.arange(len(x)) * 1000 // len(x)
     def value(diffusion):
         d = diffusion.device
-        parts = [diffusion.loss(x[i:i + 32].to(d), labels[i:i + 32].to(d), t[i:i + 32].to(d), noise[i:i + 32].to(d)) for i in range(0, len(x), 32)]
+        parts = [diffusion.loss(x[i:i + 32].to(d), labels[i:i + 32].to(d), t[i:i + 32].to(d), noise[i:i + 32].to(d))
+            for i in range(0, len(x), 32)]
         return float(torch.stack(parts).mean())
     return value
 
+# %% ../../../nbs/methods/dact/01_prior.ipynb #fa4fcf2b
 def train_prior(
     folder, # checkpoints and log
     data:tuple[Tensor, Tensor], # images and labels of `prior_slices(..., 'train')`
@@ -110,7 +116,8 @@ def train_prior(
     defaults = dict(lr=5e-4, warmup=200, ema=0.999, precision="bf16", weight_decay=0.01, validate_every=500)
     torch.manual_seed(options.get("seed", 0))
     loss = lambda model, batch, generator: model.loss(*batch, generator=generator)
-    return train(build_prior(preset), loss, prior_batches(*data, batch_size), folder, prior_validation(*validation), **(defaults | options))
+    return train(build_prior(preset), loss, prior_batches(*data, batch_size), folder, prior_validation(*validation),
+        **(defaults | options))
 
 # %% ../../../nbs/methods/dact/01_prior.ipynb #c476475d
 def anchor_slices(
@@ -120,14 +127,18 @@ def anchor_slices(
     seed:int=0, # of the choice
 )->dict[str, Tensor]: # 'label0' ... -> uint8 (per_label, 1, H, W)
     "A fixed random choice of slices that stands for the high-field cohort."
-    g = torch.Generator().manual_seed(seed); out = {}
+    g = torch.Generator().manual_seed(seed)
+    out = {}
     for k in labels.unique().tolist():
         i = (labels == k).nonzero()[:, 0]
-        out[f"label{k}"] = (images[i[torch.randperm(len(i), generator=g)[:per_label]]].float() * 255).round().to(torch.uint8)
+        out[f"label{k}"] = (images[i[torch.randperm(len(i), generator=g)[:per_label]]].float() * 255).round().to(
+            torch.uint8)
     return out
 
+# %% ../../../nbs/methods/dact/01_prior.ipynb #24783cc6
 _LOADED = {}
 
+# %% ../../../nbs/methods/dact/01_prior.ipynb #2e481ceb
 def load_prior(
     device="cpu", # where the network goes
     precision:str|None=None, # 'no' or 'bf16'; None: bf16 where the processor has the instructions
@@ -137,9 +148,12 @@ def load_prior(
     if precision is None: precision = fast_precision(device)
     key = str(device), precision, str(folder)
     if key not in _LOADED:
-        d = load("dact/prior", device, folder=folder); d.precision = precision
+        d = load("dact/prior", device, folder=folder)
+        d.precision = precision
         d.net.to(memory_format=torch.channels_last)
-        _LOADED[key] = d, {int(k[5:]): fit_size(v.float() / 255, PRIOR_SIZE) for k, v in load("dact/anchor", folder=folder).items()} # kept without the black around them
+        # kept without the black around them
+        _LOADED[key] = d, {int(k[5:]): fit_size(v.float() / 255, PRIOR_SIZE) for k,
+            v in load("dact/anchor", folder=folder).items()}
     return _LOADED[key]
 
 # %% ../../../nbs/methods/dact/01_prior.ipynb #dbf0ae67
@@ -152,8 +166,11 @@ def prior_report(
     seed:int=0,
 )->dict[str, float]: # FID to both sets, of test to train, and novelty
     "Distances of unconditional samples to training and to held-out slices."
-    y = torch.arange(4).repeat_interleave(n); g = torch.Generator().manual_seed(seed)
-    samples = to_image(torch.cat([ddim_sample(prior, (len(k), 1, *train_images.shape[-2:]), k, steps=steps, generator=g) for k in y.split(16)]))
+    y = torch.arange(4).repeat_interleave(n)
+    g = torch.Generator().manual_seed(seed)
+    samples = to_image(torch.cat([ddim_sample(prior, (len(k), 1, *train_images.shape[-2:]), k, steps=steps, generator=g)
+        for k in y.split(16)]))
     x, t = train_images.float(), test_images.float()
     distances = dict(fid_train=fid(samples, x), fid_test=fid(samples, t), fid_test_train=fid(t, x))
-    return {k: float(v) for k, v in distances.items()} | dict(novelty=novelty(samples, x, t), novelty_pixels=novelty(samples, x, t, pixels), n=len(samples))
+    return {k: float(v) for k, v in distances.items()} | dict(novelty=novelty(samples, x, t),
+        novelty_pixels=novelty(samples, x, t, pixels), n=len(samples))

@@ -6,13 +6,12 @@
 __all__ = ['LOW_FIELD', 'Bench', 'make_bench', 'run_method', 'per_subject', 'score', 'slice_dice']
 
 # %% ../../../nbs/methods/dact/03_scores.ipynb #4599ca8d
-import time
 from dataclasses import dataclass
 import numpy as np, torch
 from torch import Tensor
 from ...evaluate.metrics import psnr, ssim
 from ...evaluate.tissues import segment_tissues
-from .dact import DACTConfig, estimate_noise, foreground, restore
+from .dact import DACTConfig, restore
 from .baselines import contrast_map
 from .prior import load_prior, prior_label
 from ...cohorts.subjects import FIRST_SEED, brain_slices
@@ -22,10 +21,13 @@ from ...mri.physics import Contrast, Sequence
 
 # %% ../../../nbs/methods/dact/03_scores.ipynb #3f1cdb83
 LOW_FIELD = { # protocols at 0.2 T
-    "t1w": {"SPGR": Sequence("spgr", tr=0.06, te=0.006, flip_angle=40), "SE": Sequence("se", tr=0.5, te=0.02), "IR": Sequence("ir", tr=1.5, te=0.01, ti=0.35)},
-    "t2w": {"TSE 2.0": Sequence("se", tr=2.0, te=0.09), "TSE 1.5": Sequence("se", tr=1.5, te=0.12), "TSE 4.0": Sequence("se", tr=4.0, te=0.1)},
+    "t1w": {"SPGR": Sequence("spgr", tr=0.06, te=0.006, flip_angle=40), "SE": Sequence("se", tr=0.5, te=0.02),
+        "IR": Sequence("ir", tr=1.5, te=0.01, ti=0.35)},
+    "t2w": {"TSE 2.0": Sequence("se", tr=2.0, te=0.09), "TSE 1.5": Sequence("se", tr=1.5, te=0.12),
+        "TSE 4.0": Sequence("se", tr=4.0, te=0.1)},
 }
 
+# %% ../../../nbs/methods/dact/03_scores.ipynb #ef3b1385
 @dataclass
 class Bench:
     "The same slices at high and low field, of several subjects."
@@ -53,13 +55,16 @@ def make_bench(
     "Simulate pairs; deterministic by its arguments."
     parts = []
     for i in range(subjects):
-        a = phantom(FIRST_SEED[split] + first + i); found = brain_slices(a)
+        a = phantom(FIRST_SEED[split] + first + i)
+        found = brain_slices(a)
         z = list(found[np.round(np.linspace(0.15, 0.85, slices) * (len(found) - 1)).astype(int)])
         high = torch.from_numpy(axial(image(a, Contrast(weighting, 3.)), z))[:, None]
-        low = torch.from_numpy(axial(image(a, Contrast(weighting, 0.2), LOW_FIELD[weighting][sequence], clip=False), z))[:, None]
+        low = torch.from_numpy(axial(image(a, Contrast(weighting, 0.2), LOW_FIELD[weighting][sequence], clip=False),
+            z))[:, None]
         low = low / torch.quantile(low[low > 0.1], 0.995)
         scan = simulate_02t(low, sigma=sigma, generator=torch.Generator().manual_seed(1000 * seed + first + i))
-        parts.append((high, scan.image, scan.operator(low), torch.from_numpy(axial(a.labels, z)), torch.full((slices,), i)))
+        parts.append((high, scan.image, scan.operator(low), torch.from_numpy(axial(a.labels, z)),
+            torch.full((slices,), i)))
     return Bench(*map(torch.cat, zip(*parts)), scan.operator, weighting)
 
 # %% ../../../nbs/methods/dact/03_scores.ipynb #c85053ea
@@ -75,14 +80,19 @@ def run_method(
     "Enhance every slice of a bench."
     size = tuple(bench.truth.shape[-2:])
     if method == "bicubic": return bench.operator.upsample(bench.y, bench.truth.shape).clamp(0, 1)
-    prior, anchors = load_prior(device); label = prior_label(bench.weighting, False); out = []
+    prior, anchors = load_prior(device)
+    label = prior_label(bench.weighting, False)
+    out = []
     generator = torch.Generator().manual_seed(seed)
-    per = int(bench.subject.bincount()[0]); step = per if method == "TAO" else max(batch // per, 1) * per # never cut a subject in two; TAO has one network for each
+    # never cut a subject in two; TAO has one network for each
+    per = int(bench.subject.bincount()[0])
+    step = per if method == "TAO" else max(batch // per, 1) * per
     for i in range(0, len(bench.y), step):
         y, scan = bench.y[i:i + step].to(device), bench.subject[i:i + step].to(device)
         contrast = contrast_map(method, y, bench.operator, config, anchors[label].to(device), scan, seed)
         follow = watch and (lambda t, x, c, part=slice(i, i + step): watch(t, x, c, part))
-        out.append(restore(prior, y, bench.operator, contrast, size, config, torch.full((len(y),), label, device=device), generator, follow).cpu())
+        out.append(restore(prior, y, bench.operator, contrast, size, config,
+            torch.full((len(y),), label, device=device), generator, follow).cpu())
     return torch.cat(out)
 
 # %% ../../../nbs/methods/dact/03_scores.ipynb #1b3951f0
@@ -94,6 +104,7 @@ def per_subject(
     v = torch.as_tensor(np.asarray(values, dtype=np.float64))
     return [float(v[bench.subject == k].mean()) for k in bench.subject.unique()]
 
+# %% ../../../nbs/methods/dact/03_scores.ipynb #7d7f9831
 def score(
     x:Tensor, # (n, 1, H, W) result
     bench:Bench,
@@ -101,7 +112,9 @@ def score(
     tissues:bool=True, # add Dice (the slowest)
 )->dict[str, list[float]]: # metric -> per subject
     "All metrics of one method."
-    m = bench.mask; out = {"PSNR": psnr(x, bench.truth, data_range=1., mask=m), "SSIM": ssim(x, bench.truth, data_range=1., mask=m), "PSNR slice": psnr(x, bench.truth, data_range=1.)}
+    m = bench.mask
+    out = {"PSNR": psnr(x, bench.truth, data_range=1., mask=m), "SSIM": ssim(x, bench.truth, data_range=1., mask=m),
+        "PSNR slice": psnr(x, bench.truth, data_range=1.)}
     if perceptual:
         from mrbook.evaluate.distribution import perceptual_distance
         out["P-dist ↓"] = perceptual_distance(x, bench.truth, mask=m)
@@ -110,8 +123,10 @@ def score(
         out |= {"Dice GM": dice[:, 0], "Dice WM": dice[:, 1]}
     return {k: per_subject(v, bench) for k, v in out.items()}
 
+# %% ../../../nbs/methods/dact/03_scores.ipynb #fae2c876
 def slice_dice(image, labels, weighting): # Dice of GM and WM after segmentation of one slice
     try: found = segment_tissues(image.numpy(), (labels > 0).numpy(), weighting).labels
     except ValueError: return 0., 0. # nothing left to segment: the worst score, not a missing one
     true = labels.numpy()
-    return tuple(2 * ((found == k) & (true == k)).sum() / max((found == k).sum() + (true == k).sum(), 1) for k in (2, 3))
+    return tuple(2 * ((found == k) & (true == k)).sum() / max((found == k).sum() + (true == k).sum(), 1)
+        for k in (2, 3))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from ...generative.adversarial import discriminator_loss, generator_loss
 from ...generative.diffusion import to_image, to_network
@@ -39,13 +39,15 @@ class Silent(nn.Module):
     "No time and no latent for the blocks."
     def forward(self, n, t, z): return None, None
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #91bc04dd
 class PlainGenerator(ResnetGenerator):
     "The body of FGSB's generator, one pass: (n, 1, h, w) -> the same, in (-1, 1)."
     def __init__(self,
         config:GeneratorConfig=GeneratorConfig.preset("small"), # `latent` and `mapping` have no effect
     ):
         super().__init__(config)
-        self.codes, self.blocks = Silent(), nn.ModuleList([PlainBlock(config.channels * 2**config.downs) for _ in range(config.blocks)])
+        self.codes, self.blocks = Silent(), nn.ModuleList(
+            [PlainBlock(config.channels * 2**config.downs) for _ in range(config.blocks)])
         initialise(self, config.gain, self.head)
     def forward(self, x): return super().forward(x, 0)
 
@@ -67,6 +69,7 @@ class Pix2pixConfig:
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`."
         return replace(_named(PIX2PIX_PRESETS, name), **changes)
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #89a2eec7
 @dataclass(frozen=True)
 class L1Config:
     "A U-Net; `preset` gives the named ones."
@@ -80,14 +83,18 @@ class L1Config:
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`."
         return replace(_named(L1_PRESETS, name), **changes)
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #8d0cc021
 def _named(presets, name):
     if name not in presets: raise ValueError(f"no preset {name!r}; there are {', '.join(presets)}")
     return presets[name]
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #e499a75b
 PIX2PIX_PRESETS = dict(
-    tiny=Pix2pixConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1)),
+    tiny=Pix2pixConfig(GeneratorConfig.preset("tiny", skips=True),
+        DiscriminatorConfig.preset("tiny", source_channels=1)),
     small=Pix2pixConfig(),
-    paper=Pix2pixConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper", source_channels=1), recipe=PAPER),
+    paper=Pix2pixConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper", source_channels=1),
+        recipe=PAPER),
 )
 L1_PRESETS = dict(
     tiny=L1Config(UNetConfig(channels=16, mults=(1, 2), blocks=1, middle_attention=False, patch=2)),
@@ -107,8 +114,10 @@ class Single(nn.Module):
         self.net = PlainGenerator(config.net) if isinstance(config, Pix2pixConfig) else UNet(config.net)
 
     def forward(self, x):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)):
-            return (self.net(x) if isinstance(self.net, PlainGenerator) else self.net(x, torch.zeros(len(x), device=x.device))).float()
+        with torch.autocast(x.device.type, torch.bfloat16,
+                enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)):
+            return (self.net(x) if isinstance(self.net, PlainGenerator)
+                else self.net(x, torch.zeros(len(x), device=x.device))).float()
 
 # %% ../../../nbs/methods/fgsb/01_baselines.ipynb #9e9e112e
 class Pix2pixGame(Game):
@@ -124,12 +133,15 @@ class Pix2pixGame(Game):
     def turns(self, batch, rng):
         source, target, *_ = batch
         c, fake = self.config, self.refiner(source)
-        yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0, source).float(), self.judge(fake.detach(), 0, source).float(), c.game))
+        yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0, source).float(),
+            self.judge(fake.detach(), 0, source).float(), c.game))
         self.judge.requires_grad_(False)
         fooled = generator_loss(self.judge(fake, 0, source).float(), c.game)
         self.judge.requires_grad_(True)
-        yield "generator", dict(reconstruction=c.reconstruction * F.l1_loss(fake, target), adversarial=c.adversarial * fooled)
+        yield "generator", dict(reconstruction=c.reconstruction * F.l1_loss(fake, target),
+            adversarial=c.adversarial * fooled)
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #8b79a897
 class L1Game(Game):
     "One network and its absolute error."
     def __init__(self,
@@ -153,6 +165,7 @@ def train_pix2pix(
     config = Pix2pixConfig.preset(preset) if isinstance(preset, str) else preset
     return train_paired(Pix2pixGame, config, folder, data, validation, batch_size, config.net.multiple, **options)
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #fbbcc525
 def train_l1(
     folder, # checkpoint, weights and log
     data:tuple, # source and target (N, 1, H, W) in [0, 1] of the training subjects; lesions are not looked at
@@ -176,14 +189,17 @@ class SingleTranslator(Translator):
     @torch.no_grad()
     def translate(self, x, spacing=None):
         device = next(self.model.parameters()).device
-        return torch.cat([to_image(self.model(to_network(p.float().to(device)))).to(x.device) for p in x.split(self.batch_size)])
+        return torch.cat([to_image(self.model(to_network(p.float().to(device)))).to(x.device)
+            for p in x.split(self.batch_size)])
 
+# %% ../../../nbs/methods/fgsb/01_baselines.ipynb #0a5af78b
 @builds("pix2pix")
 def build_pix2pix(
     config:dict, # `asdict` of a `Pix2pixConfig`, as JSON has it
 )->Single: # untrained
     "For `mrbook.learn.weights`."
-    return Single(Pix2pixConfig(**{**config, "net": GeneratorConfig(**config["net"]), "judge": DiscriminatorConfig(**config["judge"])}))
+    return Single(Pix2pixConfig(**{**config, "net": GeneratorConfig(**config["net"]),
+        "judge": DiscriminatorConfig(**config["judge"])}))
 
 @builds("l1")
 def build_l1(

@@ -12,12 +12,10 @@ import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np, torch
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
-import mrbook
 from ...generative.adversarial import GAMES, discriminator_loss, donsker_varadhan, energy_loss, generator_loss
 from ...generative.bridge import BridgeSchedule, Chain, roll_out
 from ...generative.contrastive import PatchNCE
@@ -27,7 +25,8 @@ from ...learn.loop import PAPER, Game, game_recipe, play, start_game, watch_pair
 from ..translator import BothSides, Translator, Window, follow
 from ...cohorts.missing_contrast import task_slices
 from ...scans.volume import percentile_window
-from ...nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscriminator, SelfSupervisedDiscriminator, self_supervised_loss
+from mrbook.nets.discriminators import (DiscriminatorConfig, EnergyNet, PatchDiscriminator, SelfSupervisedDiscriminator,
+    self_supervised_loss)
 from ...nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ...learn.loop import Recipe, Run, settle_recipe
 from ...learn.weights import builds
@@ -36,25 +35,31 @@ from ...learn.weights import builds
 ANCHORS = ("source", "target", "self")
 PRIORS = ("none", "mask", "threshold")
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #577e2673
 @dataclass(frozen=True)
 class FGSBConfig:
     "Networks, walk and losses; `preset` gives the named ones."
     net: GeneratorConfig = GeneratorConfig.preset("small", skips=True) # the generator
-    judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", blur=False, source_channels=1) # discriminator and energy network; source_channels=1: it sees the source beside the image, as in pix2pix (ours), 0: the image alone
+    # discriminator and energy network; source_channels=1: it sees the source beside the image, as in pix2pix (ours), 0:
+    # the image alone
+    judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", blur=False, source_channels=1)
     nfe: int = 5 # calls of the generator, N
     tau: float = 0.01 # noise of the walk; 0: none
     alpha: str = "linear" # weight of the anchor: linear, 1 - k / N, or grid, 1 - t_k
     anchor: str = "source" # reference of eq. (7): source, target (paper's text; not there at test time) or self (UNSB)
-    beside: bool = True # the generator sees the source beside the state at every step (ours); False: the state alone (paper)
+    # the generator sees the source beside the state at every step (ours); False: the state alone (paper)
+    beside: bool = True
     self_supervised: bool = True # discriminator with decoders, eq. (18)
     game: str = "lsgan" # adversarial loss: lsgan, hinge or bce
     adversarial: float = 1. # weight of the adversarial loss
     reconstruction: float = 100. # weight of eq. (8)
     nce: float = .1 # weight of eq. (9); paper: 1
-    information: float = 0. # weight of eq. (11), paper: 1; above 0 the generator raises the bound, below 0 it lowers it, 0: no energy network
+    # weight of eq. (11), paper: 1; above 0 the generator raises the bound, below 0 it lowers it, 0: no energy network
+    information: float = 0.
     identity: float = .1 # weight of the identity loss; paper: 1
     identity_every: int = 4 # steps from one identity loss to the next
-    walk_from: int = 400 # training step from which all calls learn; before it only the first does (ours; 0: all from the start)
+    # training step from which all calls learn; before it only the first does (ours; 0: all from the start)
+    walk_from: int = 400
     prior: str = "none" # lesion map: none, mask (given with the data) or threshold (on the target)
     threshold: float = 0.62 # of the target in [0, 1], for prior 'threshold'
     weighted: float = 10. # weight of eq. (13), where there is a lesion map
@@ -66,8 +71,10 @@ class FGSBConfig:
     def __post_init__(self):
         settle_recipe(self, game_recipe(self.net.channels))
         for name, known in dict(anchor=ANCHORS, prior=PRIORS, game=GAMES, spread=("mask", "image")).items():
-            if getattr(self, name) not in known: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
-        if self.identity_every < 1 or self.walk_from < 0: raise ValueError(f"identity_every={self.identity_every}, walk_from={self.walk_from}: at least 1 and 0")
+            if getattr(self, name) not in known:
+                raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(known)}")
+        if self.identity_every < 1 or self.walk_from < 0:
+            raise ValueError(f"identity_every={self.identity_every}, walk_from={self.walk_from}: at least 1 and 0")
         BridgeSchedule(self.nfe, self.tau, self.alpha)
 
     @classmethod
@@ -79,21 +86,26 @@ class FGSBConfig:
     @classmethod
     def parse(cls, config:dict): # `asdict` of a config, as JSON gives it back
         "The way back from JSON."
-        return cls(**{**config, "net": GeneratorConfig(**config["net"]), "judge": DiscriminatorConfig(**config["judge"])})
+        return cls(**{**config, "net": GeneratorConfig(**config["net"]),
+            "judge": DiscriminatorConfig(**config["judge"])})
 
     @property
     def schedule(self): return BridgeSchedule(self.nfe, self.tau, self.alpha)
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #11d86d25
 FGSB_PRESETS = dict(
-    tiny=FGSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1), patches=64),
+    tiny=FGSBConfig(GeneratorConfig.preset("tiny", skips=True), DiscriminatorConfig.preset("tiny", source_channels=1),
+        patches=64),
     small=FGSBConfig(),
-    paper=FGSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), beside=False, nce=1., information=1., identity=1., identity_every=1,
+    paper=FGSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), beside=False, nce=1.,
+        information=1., identity=1., identity_every=1,
                      walk_from=0, recipe=PAPER),
 )
 
 # %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #de15bcb6
 class Refiner(nn.Module):
-    "Generator and walk: source slices (n, 1, h, w) in [-1, 1] -> target slices, the same every time (FGSB, section 3.2)."
+    ("Generator and walk: source slices (n, 1, h, w) in [-1, 1] -> target slices, the same every time (FGSB, "
+        "section 3.2).")
     def __init__(self,
         config:FGSBConfig=FGSBConfig(),
         generator:torch.Generator|None=None, # of the initial weights
@@ -101,11 +113,14 @@ class Refiner(nn.Module):
         super().__init__()
         self.config, self.precision = config, "no"
         self.net = ResnetGenerator(replace(config.net, in_channels=2) if config.beside else config.net, generator)
-        self.register_buffer("latent", torch.randn(1, self.net.latent, generator=torch.Generator().manual_seed(0))) # of every answer at test time
+        # of every answer at test time
+        self.register_buffer("latent", torch.randn(1, self.net.latent, generator=torch.Generator().manual_seed(0)))
 
     def call(self, x, k, z=None, condition=None):
         "The generator, with its answer in float32."
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)): return self.net(x, k, z, condition).float()
+        with torch.autocast(x.device.type, torch.bfloat16,
+                enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)):
+            return self.net(x, k, z, condition).float()
 
     def walk(self,
         source:Tensor, # (n, 1, h, w) in [-1, 1]
@@ -117,7 +132,8 @@ class Refiner(nn.Module):
         c, noise = self.config, rng is not None
         if reference is None and c.anchor != "self": reference = source
         z = None if noise else self.latent.expand(len(source), -1)
-        return roll_out(self.call, source, c.schedule, until, z, noise, reference, source if c.beside else None, rng, latent=self.net.latent)
+        return roll_out(self.call, source, c.schedule, until, z, noise, reference, source if c.beside else None, rng,
+            latent=self.net.latent)
 
     def maps(self, x:Tensor)->list: # images (n, 1, h, w)
         "Feature maps of the generator's own encoder, at step 0, for PatchNCE."
@@ -138,13 +154,15 @@ def lesion_map(
     if config.prior == "none": return None
     return given > 0.5 if config.prior == "mask" else target > 2 * config.threshold - 1
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #d7461f16
 def weighted_error(
     made:Tensor, # (n, 1, h, w)
     target:Tensor, # same shape
     where:Tensor, # bool, same shape
     spread:str="mask", # the mean is over: mask (its pixels) or image (all)
 )->Tensor: # scalar
-    "Mean absolute error inside the map (eq. 13); of a map smaller than a thousandth of the batch as if it were that large."
+    ("Mean absolute error inside the map (eq. 13); of a map smaller than a thousandth of the batch as if it "
+        "were that large.")
     total = ((made - target).abs() * where).sum()
     return total / (where.sum().clamp(min=where.numel() / 1000) if spread == "mask" else where.numel())
 
@@ -160,7 +178,9 @@ class FGSBPlayers(Game):
         self.judge = (SelfSupervisedDiscriminator if c.self_supervised else PatchDiscriminator)(c.judge)
         self.contrast = PatchNCE(self.refiner.net.config.feature_channels(), patches=c.patches)
 
-    def players(self): return dict(discriminator=[self.judge], energy=[self.energy] if self.config.information else [], generator=[self.refiner, self.contrast])
+    def players(self):
+        return dict(discriminator=[self.judge], energy=[self.energy] if self.config.information else [],
+            generator=[self.refiner, self.contrast])
 
     def generate(self, source, target, step, rng, identity):
         "Answers from the source and, for the identity loss, from the target; one walk for both (section 3.2)."
@@ -175,9 +195,12 @@ class FGSBPlayers(Game):
 
     def discriminator_terms(self, fake, source, target, step, rng):
         "Eq. (18): the adversarial game, and drawing the real images again."
-        real, said = self.opinion(target, source, step, **(dict(decode=True, generator=rng) if self.config.self_supervised else {})), self.opinion(fake, source, step)
+        real, said = self.opinion(target, source, step,
+            **(dict(decode=True, generator=rng) if self.config.self_supervised else {})), self.opinion(fake, source,
+            step)
         real, drawn = real if self.config.self_supervised else (real, None)
-        return dict(judge=discriminator_loss(real.float(), said.float(), self.config.game)) | ({} if drawn is None else dict(redraw=self_supervised_loss(drawn, target)))
+        return dict(judge=discriminator_loss(real.float(), said.float(), self.config.game)) | (
+            {} if drawn is None else dict(redraw=self_supervised_loss(drawn, target)))
 
     def statistics(self, fake, target, other, step):
         "The energy of the answer beside its target, and beside another image's."
@@ -193,14 +216,17 @@ class FGSBGame(FGSBPlayers):
         part = lambda maps, i: [m[i * n:(i + 1) * n] for m in maps]
         plain = [c.nce * self.contrast(part(q, i), part(k, i), rng) for i in range(len(made))]
         if masks is None: return [(p,) for p in plain]
-        return [(p, c.weighted_nce * self.contrast(part(q, i), part(k, i), rng, mask=masks)) for i, p in enumerate(plain)]
+        return [(p, c.weighted_nce * self.contrast(part(q, i), part(k, i), rng, mask=masks)) for i,
+            p in enumerate(plain)]
 
     def generator_terms(self, made, source, target, masks, other, step, rng):
         "Eqs. (8) to (17)."
         c, fake = self.config, made[0]
         terms = dict(reconstruction=c.reconstruction * F.l1_loss(fake, target))
-        if c.adversarial: terms["adversarial"] = c.adversarial * generator_loss(self.opinion(fake, source, step).float(), c.game)
-        if c.information: terms["information"] = -c.information * donsker_varadhan(*self.statistics(fake, target, other, step))
+        if c.adversarial:
+            terms["adversarial"] = c.adversarial * generator_loss(self.opinion(fake, source, step).float(), c.game)
+        if c.information:
+            terms["information"] = -c.information * donsker_varadhan(*self.statistics(fake, target, other, step))
         if masks is not None: terms["weighted"] = c.weighted * weighted_error(fake, target, masks, c.spread)
         contrasts = self.contrast_terms(made, (source, target)[:len(made)], masks, rng) if c.nce else [()] * len(made)
         terms |= dict(zip(("nce", "weighted_nce"), contrasts[0]))
@@ -231,25 +257,34 @@ class FGSBGame(FGSBPlayers):
 def fgsb_slices(
     pairs:list, # of `mrbook.cohorts.missing_contrast.Pair`
     **options, # of `task_slices`
-)->tuple[Tensor, Tensor, Tensor, Tensor]: # source, target, lesions (N, 1, H, W) float32 in [0, 1]; (N,) index of the pair
+)->tuple[Tensor, Tensor, Tensor, Tensor]: # source, target, lesions (N, 1, H, W) float32 in [0, 1]; (N,) index of the
+    # pair
     "Axial slices for training and testing, sources windowed as in `Translator.translate_volume`."
-    return task_slices([replace(p, source=p.source.replace(data=percentile_window(p.source.data)[0])) for p in pairs], **options)
+    return task_slices([replace(p, source=p.source.replace(data=percentile_window(p.source.data)[0])) for p in pairs],
+        **options)
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #1097f0b9
 def check_slices(
     data:tuple, # source, target and perhaps lesions, each (N, 1, H, W) in [0, 1]
     multiple:int=1, # sides are padded to this
 )->tuple[Tensor, Tensor, Tensor]: # float32, lesions 0 where not given
     "Refuse slices that cannot be trained on; pad the rest (with the minimum, as the paper does)."
-    if len(data) not in (2, 3): raise ValueError(f"expected (source, target) or (source, target, lesions), got {len(data)} tensors")
+    if len(data) not in (2, 3):
+        raise ValueError(f"expected (source, target) or (source, target, lesions), got {len(data)} tensors")
     source, target, lesions = *data[:2], data[2] if len(data) == 3 else torch.zeros_like(data[0])
     for name, x in dict(source=source, target=target, lesions=lesions).items():
-        if x.ndim != 4 or x.shape[1] != 1 or x.shape != source.shape: raise ValueError(f"source, target and lesions must all be (N, 1, H, W), slice by slice: {name} is {tuple(x.shape)}, source {tuple(source.shape)}")
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape != source.shape:
+            raise ValueError(f"source, target and lesions must all be (N, 1, H, W), slice by slice: {name} is "
+                f"{tuple(x.shape)}, source {tuple(source.shape)}")
         if len(x) == 0: raise ValueError("there are no slices to train on")
         if not x.float().isfinite().all(): raise ValueError(f"the {name} slices hold NaN or infinite values")
-        if x.min() < -1e-3 or x.max() > 1 + 1e-3: raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]")
-    h, w = source.shape[-2:]; right, below = -w % multiple, -h % multiple
+        if x.min() < -1e-3 or x.max() > 1 + 1e-3:
+            raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]")
+    h, w = source.shape[-2:]
+    right, below = -w % multiple, -h % multiple
     return tuple(F.pad(x.float(), (0, right, 0, below)) for x in (source, target, lesions))
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #bac66137
 def fgsb_batches(
     data:tuple, # source, target and perhaps lesions, each (N, 1, H, W) in [0, 1]
     batch_size:int=4,
@@ -277,6 +312,7 @@ def slice_scores(
     if data is None: return None
     return watch_pairs(*check_slices(data)[:2], batch, most)
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #ec33beeb
 def train_paired(
     game, # class of the game: `FGSBGame` or a baseline's
     config, # of the game
@@ -288,11 +324,13 @@ def train_paired(
     **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run:
     "Train a game on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs."
-    defaults = asdict(config.recipe); size = defaults["batch_size"] = batch_size or config.recipe.batch_size
+    defaults = asdict(config.recipe)
+    size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 200 * math.ceil(len(data[0]) / size)
     begun = start_game(lambda: game(config), options.get("seed", 0))
     return play(begun, fgsb_batches(data, size, multiple), folder, slice_scores(validation), **defaults | options)
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #87da8286
 def train_fgsb(
     folder, # checkpoint, weights and log
     data:tuple, # source, target and perhaps lesions, (N, 1, H, W) in [0, 1], of the training subjects
@@ -301,14 +339,20 @@ def train_fgsb(
     batch_size:int|None=None, # None: the recipe's, 1 for 'paper', else 4
     **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run: # its model is a `Refiner`
-    "Train FGSB on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs, as the paper for few subjects."
+    ("Train FGSB on paired slices; resumes from the checkpoint in `folder`. Without an end: 200 epochs, as "
+        "the paper for few subjects.")
     config = FGSBConfig.preset(preset) if isinstance(preset, str) else preset
-    if config.prior == "mask" and (len(data) < 3 or not (data[2] > 0.5).any()): raise ValueError("prior 'mask' needs lesion masks, and the data have none: give them as the third tensor, or use prior 'threshold' or 'none'")
+    if config.prior == "mask" and (len(data) < 3 or not (data[2] > 0.5).any()):
+        raise ValueError(
+            "prior 'mask' needs lesion masks, and the data have none: give them as the third tensor, or use "
+            "prior 'threshold' or 'none'")
     return train_paired(FGSBGame, config, folder, data, validation, batch_size, config.net.multiple, **options)
 
 # %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #c7c6b1a7
-FGSB_WINDOW = Window(low=1., high=99.5, floor=.111) # as T1w brains at 3 T have it after the window of training, see `fgsb_slices`
+# as T1w brains at 3 T have it after the window of training, see `fgsb_slices`
+FGSB_WINDOW = Window(low=1., high=99.5, floor=.111)
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #a253ebf8
 class FGSB(Translator):
     "FGSB as a translator: T1w slices in, the missing contrast out."
     window, source, target, kind = FGSB_WINDOW, "t1w", "t2w", "fgsb"
@@ -321,7 +365,9 @@ class FGSB(Translator):
         **declared, # what this network declares, where it differs: spacing, frame, window, target, ...
     ):
         steps = refiner.config.nfe if steps is None else steps
-        if not 1 <= steps <= refiner.config.nfe: raise ValueError(f"the walk has {refiner.config.nfe} calls: steps must be 1 to {refiner.config.nfe}, not {steps}")
+        if not 1 <= steps <= refiner.config.nfe:
+            raise ValueError(
+                f"the walk has {refiner.config.nfe} calls: steps must be 1 to {refiner.config.nfe}, not {steps}")
         self.refiner, self.steps, self.batch_size, self.progress = refiner.eval(), steps, batch_size, progress
         self.declare(**declared)
 
@@ -334,7 +380,8 @@ class FGSB(Translator):
     )->"FGSB":
         "A trained network, ready for whole scans."
         if Path(name, "config.json").is_file(): return cls.from_folder(name, device, **options)
-        if folder is not None and Path(folder, "config.json").is_file(): return cls.from_folder(folder, device, **options)
+        if folder is not None and Path(folder, "config.json").is_file():
+            return cls.from_folder(folder, device, **options)
         from mrbook.learn.weights import manifest
         refiner = load_fgsb(name, device, folder=folder)
         return cls(refiner, **(dict(target=name) | manifest(folder)[FGSB_TARGETS[name]].get("declared", {}) | options))
@@ -346,8 +393,10 @@ class FGSB(Translator):
 
     @torch.no_grad()
     def translate(self, x, spacing=None):
-        device = next(self.refiner.parameters()).device; parts = x.split(self.batch_size)
-        return torch.cat([to_image(self.refiner.walk(to_network(p.float().to(device)), self.steps - 1).end).to(x.device) for p in follow(parts, "batches of slices", self.progress)])
+        device = next(self.refiner.parameters()).device
+        parts = x.split(self.batch_size)
+        return torch.cat([to_image(self.refiner.walk(to_network(p.float().to(device)), self.steps - 1).end).to(x.device)
+            for p in follow(parts, "batches of slices", self.progress)])
 
 # %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #f0eb6688
 @builds("fgsb")
@@ -359,6 +408,7 @@ def build_fgsb(
 
 FGSB_TARGETS = dict(t2w="fgsb/t2w", flair="fgsb/flair")
 
+# %% ../../../nbs/methods/fgsb/00_fgsb.ipynb #b7f45f36
 def load_fgsb(
     to:str="t2w", # 't2w' or 'flair'
     device="cpu", # where the network goes
@@ -377,7 +427,9 @@ def synthesize_file(
     source:str|Path, # T1w NIfTI file, skull-stripped
     target:str|Path, # where the result goes
     to:str="flair", # 'flair' or 't2w'
-    steps:int|None=1, # calls of the generator per slice; None: all of the walk, five times the time for scores within 0.2 dB on held-out heads
+    # calls of the generator per slice; None: all of the walk, five times the time for scores within 0.2 dB on held-out
+    # heads
+    steps:int|None=1,
     both_sides:bool=True, # the mean of the answers to the scan and to its mirror image: twice the time, less noise
     weights:Path|None=None, # folder of a train command or of `save_pretrained`; None: the package's
     device:str|None=None, # 'cpu', 'cuda', 'mps'; None: the best there is
@@ -385,7 +437,8 @@ def synthesize_file(
     brain:str|Path="auto", # auto, stripped, or the file of a mask
     progress:bool=True,
 )->dict: # the provenance that is written beside the image
-    "Draw the missing contrast of one scan; affine, grid and header of the input are kept, values are float32 in [0, 1]."
+    ("Draw the missing contrast of one scan; affine, grid and header of the input are kept, values are "
+        "float32 in [0, 1].")
     from mrbook.learn.weights import weights_sha256
     to = contrast_name(to, tuple(FGSB_TARGETS))
     def build(scan, mask, device):
@@ -393,6 +446,9 @@ def synthesize_file(
         return BothSides(method) if both_sides else method
     def describe(method):
         one = method.method if both_sides else method
-        return dict(method="FGSB (Yang et al. 2025)", to=to, calls=one.steps, both_sides=both_sides, config=asdict(one.refiner.config), weights=weights_sha256(FGSB_TARGETS[to], weights),
-            warning="The networks that ship have learnt from rendered brains without skull and never saw a real scan; what the source does not show, such as small or faint lesions, is guessed.")
+        return dict(method="FGSB (Yang et al. 2025)", to=to, calls=one.steps, both_sides=both_sides,
+            config=asdict(one.refiner.config), weights=weights_sha256(FGSB_TARGETS[to], weights),
+            warning="The networks that ship have learnt from rendered brains without "
+                "skull and never saw a real scan; what the source does not show, such as small or faint "
+                "lesions, is guessed.")
     return run_file(source, target, build, "mrbook synthesize", describe, brain, device=device)

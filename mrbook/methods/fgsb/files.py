@@ -27,14 +27,22 @@ def train_on_pairs(
     "Check a table of pairs, train FGSB on it, keep the weights, and the losses as curve.png."
     clock, options = Clock(), {k: v for k, v in options.items() if v is not None}
     if to not in FGSB_TARGETS: raise ValueError(f"the target is one of {', '.join(FGSB_TARGETS)}, not {to!r}")
-    rows = read_pairs(table); held = [r for r in rows if r.split == "val"]
-    if prior == "mask" and not all(r.lesion for r in rows if r.split == "train"): raise VolumeError("prior 'mask' needs a lesion map for every training subject: fill the column lesion, or use prior 'threshold'")
+    rows = read_pairs(table)
+    held = [r for r in rows if r.split == "val"]
+    if prior == "mask" and not all(r.lesion for r in rows if r.split == "train"):
+        raise VolumeError(
+            "prior 'mask' needs a lesion map for every training subject: fill the column lesion, or use prior "
+            "'threshold'")
     slices = lambda split: fgsb_slices(pair_cohort(rows, spacing, split))[:3]
     data, validation = slices("train"), slices("val") if held else None
     config = FGSBConfig.preset(preset, prior=prior)
     run = train_fgsb(folder, data, validation, config, clock=clock, stage="fgsb", **options)
     loss_curve(dict(fgsb=run.history), Path(folder)/"curve.png")
-    metric = dict(name="validation error", value=run.best) if run.best is not None else dict(name="steps, no validation subjects", value=run.step)
-    row = dict(kind="fgsb", what=f"FGSB T1w to {to}, trained on {Path(table).name}", preset=preset, command=f"train_on_pairs({str(table)!r}, {str(folder)!r}, {to!r}, {preset!r}, {prior!r})", seed=options.get("seed", 0),
-        data=f"{sum(r.split == 'train' for r in rows)} training and {len(held)} validation subjects", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=metric)
+    metric = dict(name="validation error", value=run.best) if run.best is not None else dict(
+        name="steps, no validation subjects", value=run.step)
+    row = dict(kind="fgsb", what=f"FGSB T1w to {to}, trained on {Path(table).name}", preset=preset,
+        command=f"train_on_pairs({str(table)!r}, {str(folder)!r}, {to!r}, {preset!r}, {prior!r})",
+        seed=options.get("seed", 0),
+        data=f"{sum(r.split == 'train' for r in rows)} training and {len(held)} validation subjects",
+        device=str(options.get("device")), minutes=round(run.minutes, 1), steps=run.step, metric=metric)
     return save_pretrained(FGSB_TARGETS[to], run.model, asdict(config), row, folder=Path(folder))

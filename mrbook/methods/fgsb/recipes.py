@@ -6,7 +6,7 @@
 __all__ = ['METHODS', 'SIZES', 'UNSHIPPED', 'STUDY_PLANS', 'RunPlan', 'run_slices', 'train_plan', 'ship_plans', 'study_networks']
 
 # %% ../../../nbs/methods/fgsb/04_recipes.ipynb #9a428411
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +14,18 @@ import numpy as np, torch
 from torch import Tensor
 
 from .fgsb import FGSB, FGSBConfig, build_fgsb, fgsb_slices, train_fgsb
-from .baselines import L1Config, Pix2pixConfig, SingleTranslator, build_l1, build_pix2pix, train_l1, train_pix2pix
+from mrbook.methods.fgsb.baselines import (L1Config, Pix2pixConfig, SingleTranslator, build_l1, build_pix2pix, train_l1,
+    train_pix2pix)
 from ..translator import Translator
 from ...cohorts.missing_contrast import FIRST, task_subject
 from ...learn.weights import load_runs, save_pretrained
 from ...learn.loop import Run, kept_run
 
 # %% ../../../nbs/methods/fgsb/04_recipes.ipynb #4663ff4e
-METHODS = dict(fgsb=(FGSBConfig, train_fgsb, build_fgsb), pix2pix=(Pix2pixConfig, train_pix2pix, build_pix2pix), l1=(L1Config, train_l1, build_l1))
+METHODS = dict(fgsb=(FGSBConfig, train_fgsb, build_fgsb), pix2pix=(Pix2pixConfig, train_pix2pix, build_pix2pix),
+    l1=(L1Config, train_l1, build_l1))
 
+# %% ../../../nbs/methods/fgsb/04_recipes.ipynb #12408bfe
 @dataclass(frozen=True)
 class RunPlan:
     "One network of a study."
@@ -38,28 +41,39 @@ class RunPlan:
     clip: float = 1. # largest norm of a gradient; 0: any
 
     @property
-    def name(self): return "-".join([self.method, self.task, str(self.subjects), *(f"{k}={v}" for k, v in self.changes)] + ["last"] * (self.keep == "last") + [f"seed{self.seed}"] * (self.seed > 0))
+    def name(self):
+        return "-".join([self.method, self.task, str(self.subjects), *(f"{k}={v}" for k, v in self.changes)] + ["last"]
+            * (self.keep == "last") + [f"seed{self.seed}"] * (self.seed > 0))
     @property
     def config(self): return METHODS[self.method][0].preset(self.preset, **dict(self.shared) | dict(self.changes))
 
 # %% ../../../nbs/methods/fgsb/04_recipes.ipynb #a883a769
 SIZES = (2, 5, 10, 25)
 
+# %% ../../../nbs/methods/fgsb/04_recipes.ipynb #ef8ed516
 def _study_plans():
-    plan, prior, told, plain = RunPlan, (("prior", "threshold"),), (("information", .1),), (("nce", 0.), ("identity", 0.))
-    ablation = [(), (("nfe", 1),), (("anchor", "target"),), (("anchor", "target"), ("beside", False))] # see `UNSHIPPED` for the others
+    plan, prior, told, plain = RunPlan, (("prior", "threshold"),), (("information", .1),), (("nce", 0.),
+        ("identity", 0.))
+    # see `UNSHIPPED` for the others
+    ablation = [(), (("nfe", 1),), (("anchor", "target"),), (("anchor", "target"), ("beside", False))]
     seeds = [(c, s) for c in ((("self_supervised", False),), ()) for s in (0, 1, 2)]
-    early = lambda walk_from, **options: dict(shared=(("information", .1), ("walk_from", walk_from)), clip=0., **options) # as these networks were trained
+    # as these networks were trained
+    early = lambda walk_from, **options: dict(shared=(("information", .1), ("walk_from", walk_from)), clip=0.,
+        **options)
     last = lambda changes, seed: plan("fgsb", "flair", 2, changes, seed, **early(400, steps=3000, keep="last"))
     half = lambda changes, seed=0: plan("fgsb", "flair", 2, changes, seed, **early(200, steps=600))
     return {
         "fgsb/curve": [plan(m, "t2w", n) for m in METHODS for n in SIZES],
-        "fgsb/lesions": [plan(m, "flair", 10, c, steps=7200) for m, c in (("fgsb", plain), ("pix2pix", ()), ("l1", ()))] + [plan("fgsb", "flair", n, c) for n, c in ((10, ()), (10, prior), (2, prior), (2, ()), (10, told))] + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
+        "fgsb/lesions": [plan(m, "flair", 10, c, steps=7200) for m, c in (("fgsb", plain), ("pix2pix", ()), ("l1", ()))]
+            + [plan("fgsb", "flair", n, c) for n, c in ((10, ()), (10, prior), (2, prior), (2, ()), (10, told))]
+            + [plan(m, t, 10) for t in ("t2s", "t1ce") for m in ("fgsb", "pix2pix")],
         "fgsb/ablation": [half(c) for c in ablation] + [last(c, s) for c, s in seeds],
     }
 
+# %% ../../../nbs/methods/fgsb/04_recipes.ipynb #19c78e15
 UNSHIPPED = [RunPlan("fgsb", "flair", 2, c, steps=600, shared=(("information", .1), ("walk_from", 200)), clip=0.)
-    for c in ((("nfe", 3),), (("tau", 0.),), (("anchor", "self"),), (("beside", False),))] # rows of `fgsb_ablation` within a few tenths of a decibel: in its committed full run, no longer among the weights
+    # rows of `fgsb_ablation` within a few tenths of a decibel: in its committed full run, no longer among the weights
+    for c in ((("nfe", 3),), (("tau", 0.),), (("anchor", "self"),), (("beside", False),))]
 
 STUDY_PLANS = _study_plans() # name of the weights -> what is in them
 
@@ -67,12 +81,16 @@ STUDY_PLANS = _study_plans() # name of the weights -> what is in them
 def _subject_slices(task, seed, spacing, size, cache):
     path = None if cache is None else Path(cache)/f"{task}-{seed}-{spacing:g}mm.npz"
     if path is None or not path.exists():
-        slices = {k: v.half().numpy() for k, v in zip(("source", "target", "lesions"), fgsb_slices([task_subject(task, seed, spacing)], size=size))}
+        slices = {k: v.half().numpy() for k, v in zip(("source", "target", "lesions"),
+            fgsb_slices([task_subject(task, seed, spacing)], size=size))}
         if path is None: return slices
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz"); np.savez_compressed(part, **slices); part.replace(path)
+        part = path.with_suffix(".part.npz")
+        np.savez_compressed(part, **slices)
+        part.replace(path)
     with np.load(path) as d: return dict(d)
 
+# %% ../../../nbs/methods/fgsb/04_recipes.ipynb #55d1cd06
 def run_slices(
     task:str, # of `mrbook.cohorts.missing_contrast.TASKS`
     n:int, # subjects
@@ -85,7 +103,8 @@ def run_slices(
     first, most = FIRST[split]
     if not 0 < n <= most: raise ValueError(f"the {split} split holds 1 to {most} subjects: {n}")
     people = [_subject_slices(task, first + i, spacing, size, cache) for i in range(n)]
-    return tuple(torch.from_numpy(np.concatenate([p[k] for p in people])).float() for k in ("source", "target", "lesions"))
+    return tuple(torch.from_numpy(np.concatenate([p[k] for p in people])).float()
+        for k in ("source", "target", "lesions"))
 
 # %% ../../../nbs/methods/fgsb/04_recipes.ipynb #2f450d51
 def train_plan(
@@ -96,9 +115,13 @@ def train_plan(
     **options, # of `mrbook.learn.loop.TrainConfig`
 )->Run:
     "Train one network of a study; resumes."
-    config, fit, _ = METHODS[plan.method]; slices = partial(run_slices, plan.task, **(data or {}))
-    return fit(Path(folder)/plan.name, slices(plan.subjects), slices(validation, "val") if plan.keep == "best" else None, plan.config, **(dict(seed=plan.seed, steps=plan.steps, clip=plan.clip, device="cpu", validate_every=200) | options))
+    config, fit, _ = METHODS[plan.method]
+    slices = partial(run_slices, plan.task, **(data or {}))
+    return fit(Path(folder)/plan.name, slices(plan.subjects),
+        slices(validation, "val") if plan.keep == "best" else None, plan.config,
+        **(dict(seed=plan.seed, steps=plan.steps, clip=plan.clip, device="cpu", validate_every=200) | options))
 
+# %% ../../../nbs/methods/fgsb/04_recipes.ipynb #b6522692
 def ship_plans(
     weights:str, # name of the file, of `STUDY_PLANS`
     trained:str|Path, # folder of `train_plan`
@@ -109,13 +132,21 @@ def ship_plans(
     "Put the networks of a study into one file."
     tensors, runs = {}, {}
     for plan in STUDY_PLANS[weights] if plans is None else plans:
-        run = kept_run(Path(trained)/plan.name); facts = run.state
+        run = kept_run(Path(trained)/plan.name)
+        facts = run.state
         tensors |= {f"{plan.name}/{k}": v for k, v in run.tensors.items()}
-        runs[plan.name] = dict(method=plan.method, task=plan.task, subjects=plan.subjects, seed=plan.seed, steps=plan.steps, best_step=facts["step"], validation=facts.get("validation"), config=asdict(plan.config),
+        runs[plan.name] = dict(method=plan.method, task=plan.task, subjects=plan.subjects, seed=plan.seed,
+            steps=plan.steps, best_step=facts["step"], validation=facts.get("validation"), config=asdict(plan.config),
             minutes=run.minutes)
     minutes = sum(r["minutes"] for r in runs.values())
-    row = dict(what=f"{len(runs)} networks of the FGSB studies", preset=", ".join(sorted({p.preset for p in (plans or STUDY_PLANS[weights])})), command=f"from mrbook.methods.fgsb.recipes import *; [train_plan(p, 'runs/{weights}') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/{weights}')", seed=0,
-        data="phantom subjects 5000 and on, validated on 5500 to 5503", device="one CPU core, bf16", minutes=round(minutes, 1), metric=dict(name="mean validation error of its networks", value=float(np.mean([r["validation"] for r in runs.values() if r["validation"] is not None])))) | (row or {})
+    presets = ", ".join(sorted({p.preset for p in (plans or STUDY_PLANS[weights])}))
+    command = (f"from mrbook.methods.fgsb.recipes import *; [train_plan(p, 'runs/{weights}') for p in "
+        f"STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/{weights}')")
+    errors = [r["validation"] for r in runs.values() if r["validation"] is not None]
+    row = dict(what=f"{len(runs)} networks of the FGSB studies", preset=presets, command=command, seed=0,
+        data="phantom subjects 5000 and on, validated on 5500 to 5503", device="one CPU core, bf16",
+        minutes=round(minutes, 1),
+        metric=dict(name="mean validation error of its networks", value=float(np.mean(errors)))) | (row or {})
     return save_pretrained(weights, tensors, dict(runs=runs), row, folder=None if folder is None else Path(folder))
 
 # %% ../../../nbs/methods/fgsb/04_recipes.ipynb #d4127dd1
@@ -125,5 +156,7 @@ def study_networks(
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict[str, Translator]: # run -> translator
     "The networks of a study."
-    found = load_runs(weights, lambda run: METHODS[run["method"]][2](run["config"]), device, None if folder is None else Path(folder))
-    return {name: (FGSB if run["method"] == "fgsb" else SingleTranslator)(model) for name, (run, model) in found.items()}
+    found = load_runs(weights, lambda run: METHODS[run["method"]][2](run["config"]), device,
+        None if folder is None else Path(folder))
+    return {name: (FGSB if run["method"] == "fgsb" else SingleTranslator)(model) for name,
+        (run, model) in found.items()}

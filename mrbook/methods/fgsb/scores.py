@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np, torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...evaluate.metrics import dice, nrmse, psnr, ssim
+from ...evaluate.metrics import nrmse, psnr, ssim
 from .fgsb import FGSBConfig, FGSBGame, fgsb_slices
 from .baselines import L1Config, L1Game, Pix2pixConfig, Pix2pixGame
 from ...cohorts.missing_contrast import Pair, task_slices
@@ -30,6 +30,7 @@ class Subject:
     lesions: Tensor
     labels: Tensor # uint8: 0 outside, 1 CSF, 2 GM, 3 WM
 
+# %% ../../../nbs/methods/fgsb/02_scores.ipynb #88ab167e
 def subject(
     pair:Pair, # source, target and truth
     **options, # of `task_slices`: size, min_area, per_subject
@@ -37,7 +38,8 @@ def subject(
     "A pair as slices, with its masks."
     source, target, lesions, _ = fgsb_slices([pair], **options)
     labels = pair.labels if pair.labels is not None else pair.brain
-    maps = replace(pair, source=pair.source.replace(data=pair.brain.astype(np.float32)), target=pair.target.replace(data=labels.astype(np.float32)))
+    maps = replace(pair, source=pair.source.replace(data=pair.brain.astype(np.float32)),
+        target=pair.target.replace(data=labels.astype(np.float32)))
     brain, labels, *_ = task_slices([maps], **options)
     return Subject(pair.id, source, target, brain > 0.5, lesions > 0.5, labels.round().byte())
 
@@ -48,10 +50,12 @@ def image_scores(
     cut:bool=True, # set the answer to 0 outside the brain first
 )->dict: # 'psnr', 'ssim', 'nrmse' over whole slices; with '_brain' inside the brain
     "Mean over the slices of a subject (FGSB, section 4.2)."
-    if made.shape != person.target.shape: raise ValueError(f"{person.id}: the answer is {tuple(made.shape)}, the target {tuple(person.target.shape)}")
+    if made.shape != person.target.shape:
+        raise ValueError(f"{person.id}: the answer is {tuple(made.shape)}, the target {tuple(person.target.shape)}")
     if cut: made = torch.where(person.brain, made, 0)
     mean = lambda f, mask: float(torch.as_tensor(f(made, person.target, mask=mask)).double().mean())
-    return {name + suffix: mean(f, mask) for suffix, mask in (("", None), ("_brain", person.brain)) for name, f in (("psnr", psnr), ("ssim", ssim), ("nrmse", nrmse))}
+    return {name + suffix: mean(f, mask) for suffix, mask in (("", None), ("_brain", person.brain)) for name,
+        f in (("psnr", psnr), ("ssim", ssim), ("nrmse", nrmse))}
 
 # %% ../../../nbs/methods/fgsb/02_scores.ipynb #40ade358
 def segment_lesions(
@@ -64,11 +68,15 @@ def segment_lesions(
     "Bright lesions of a FLAIR: above its own normal tissue, connected."
     x, inside = np.asarray(flair, np.float32), np.asarray(brain, bool)
     if x.shape != inside.shape: raise ValueError(f"image {x.shape} and brain mask {inside.shape} differ in shape")
-    if inside.sum() < 100: raise ValueError(f"the brain mask holds {int(inside.sum())} voxels: too few to say what is normal")
-    v = x[inside]; v = v[v > np.median(v) / 2]; middle = np.median(v)
+    if inside.sum() < 100:
+        raise ValueError(f"the brain mask holds {int(inside.sum())} voxels: too few to say what is normal")
+    v = x[inside]
+    v = v[v > np.median(v) / 2]
+    middle = np.median(v)
     found = inside & (x > middle + max(sds * 1.4826 * np.median(np.abs(v - middle)), rise * middle))
     parts, n = ndimage.label(found.squeeze(1) if found.ndim == 4 else found, np.ones((3, 3, 3)))
-    keep = np.bincount(parts.ravel(), minlength=n + 1) >= least; keep[0] = False
+    keep = np.bincount(parts.ravel(), minlength=n + 1) >= least
+    keep[0] = False
     return keep[parts].reshape(found.shape)
 
 # %% ../../../nbs/methods/fgsb/02_scores.ipynb #67da97a6
@@ -76,15 +84,19 @@ def lesion_scores(
     made:Tensor, # drawn FLAIR (n, 1, h, w)
     person:Subject,
     **options, # of `segment_lesions`
-)->dict: # Dice, recall (voxels and lesions) against the truth, Dice against the segmented real FLAIR; 'real_...': the rule's own on the real FLAIR
+)->dict: # Dice, recall (voxels and lesions) against the truth, Dice against the segmented real FLAIR; 'real_...': the
+    # rule's own on the real FLAIR
     "Segment real and drawn FLAIR alike and compare (FGSB, section 4.2.1)."
     truth = person.lesions.numpy()
     if not truth.any(): raise ValueError(f"{person.id} has no lesions: there is nothing to find")
-    found, real = segment_lesions(made, person.brain, **options), segment_lesions(person.target, person.brain, **options)
+    found, real = segment_lesions(made, person.brain, **options), segment_lesions(person.target, person.brain,
+        **options)
     objects, n = ndimage.label(truth.squeeze(1), np.ones((3, 3, 3)))
     hit = lambda s: float((np.bincount(objects[s.squeeze(1)], minlength=n + 1)[1:] > 0).mean())
-    one = lambda s: dict(dice=2 * float((s & truth).sum()) / float(s.sum() + truth.sum()), recall=float((s & truth).sum()) / float(truth.sum()), lesion_recall=hit(s))
-    return one(found) | dict(dice_to_real=2 * float((found & real).sum()) / max(float(found.sum() + real.sum()), 1.)) | {f"real_{k}": v for k, v in one(real).items()}
+    one = lambda s: dict(dice=2 * float((s & truth).sum()) / float(s.sum() + truth.sum()),
+        recall=float((s & truth).sum()) / float(truth.sum()), lesion_recall=hit(s))
+    return one(found) | dict(dice_to_real=2 * float((found & real).sum())
+        / max(float(found.sum() + real.sum()), 1.)) | {f"real_{k}": v for k, v in one(real).items()}
 
 # %% ../../../nbs/methods/fgsb/02_scores.ipynb #375d03fa
 def compare(
@@ -97,11 +109,14 @@ def compare(
     for person in people:
         for name, method in methods.items():
             made = method.translate(person.source)
-            rows.append(dict(method=name, subject=person.id) | image_scores(made, person) | (lesion_scores(made, person) if lesions else {}))
+            rows.append(dict(method=name, subject=person.id) | image_scores(made, person)
+                | (lesion_scores(made, person) if lesions else {}))
     return rows
 
 # %% ../../../nbs/methods/fgsb/02_scores.ipynb #511218be
-PAPER_TABLE6 = {"pix2pix": (14.123, 51.99), "SynDiff": (67.461, 147.36), "MT-Net": (139.24, 258.69), "FGSB": (21.12, 76.8)} # M parameters, 'GFLOPs'
+# M parameters, 'GFLOPs'
+PAPER_TABLE6 = {"pix2pix": (14.123, 51.99), "SynDiff": (67.461, 147.36), "MT-Net": (139.24, 258.69),
+    "FGSB": (21.12, 76.8)}
 
 def macs(
     call, # function without arguments
@@ -110,17 +125,25 @@ def macs(
     with torch.no_grad(), FlopCounterMode(display=False) as counter: call()
     return counter.get_total_flops() / 2e9
 
+# %% ../../../nbs/methods/fgsb/02_scores.ipynb #6ab4b8c9
 def complexity(
     preset:str="paper", # of all methods
     size:tuple[int, int]=(256, 256), # of a slice
 )->list[dict]: # one row per network: 'method', 'network', 'params' in millions, 'gmac' of one slice
     "Parameters and multiply-adds of every network (FGSB, table 6)."
     x, rng = torch.zeros(1, 1, *size, device="meta"), torch.Generator().manual_seed(0) # shapes are enough to count
-    fgsb, pix2pix, l1 = (game(config.preset(preset)).to("meta") for game, config in ((FGSBGame, FGSBConfig), (Pix2pixGame, Pix2pixConfig), (L1Game, L1Config)))
-    maps = fgsb.refiner.maps(x); places = [torch.zeros(1, min(fgsb.config.patches, m[0, 0].numel()), dtype=torch.long, device="meta") for m in maps]
+    fgsb, pix2pix, l1 = (game(config.preset(preset)).to("meta") for game,
+        config in ((FGSBGame, FGSBConfig), (Pix2pixGame, Pix2pixConfig), (L1Game, L1Config)))
+    maps = fgsb.refiner.maps(x)
+    places = [torch.zeros(1, min(fgsb.config.patches, m[0, 0].numel()), dtype=torch.long, device="meta") for m in maps]
     one = lambda: fgsb.refiner.net(x, 0, condition=x if fgsb.config.beside else None)
-    calls = [("FGSB", "generator, one call", fgsb.refiner, one), ("FGSB", f"generator, {fgsb.config.nfe} calls", fgsb.refiner, lambda: [one() for _ in range(fgsb.config.nfe)]),
-        ("FGSB", "discriminator with decoders", fgsb.judge, lambda: fgsb.opinion(x, x, 0, decode=True, generator=rng)), ("FGSB", "energy network", fgsb.energy, lambda: fgsb.energy(x, x, 0)),
-        ("FGSB", "projection heads", fgsb.contrast, lambda: fgsb.contrast.heads(maps, places)), ("pix2pix", "generator", pix2pix.refiner, lambda: pix2pix.refiner.net(x)),
-        ("pix2pix", "discriminator", pix2pix.judge, lambda: pix2pix.judge(x, 0, x)), ("L1", "U-Net", l1.refiner, lambda: l1.refiner.net(x, x.new_zeros(1)))]
-    return [dict(method=m, network=n, params=sum(p.numel() for p in net.parameters()) / 1e6, gmac=macs(call)) for m, n, net, call in calls]
+    calls = [("FGSB", "generator, one call", fgsb.refiner, one),
+        ("FGSB", f"generator, {fgsb.config.nfe} calls", fgsb.refiner, lambda: [one() for _ in range(fgsb.config.nfe)]),
+        ("FGSB", "discriminator with decoders", fgsb.judge, lambda: fgsb.opinion(x, x, 0, decode=True, generator=rng)),
+        ("FGSB", "energy network", fgsb.energy, lambda: fgsb.energy(x, x, 0)),
+        ("FGSB", "projection heads", fgsb.contrast, lambda: fgsb.contrast.heads(maps, places)),
+        ("pix2pix", "generator", pix2pix.refiner, lambda: pix2pix.refiner.net(x)),
+        ("pix2pix", "discriminator", pix2pix.judge, lambda: pix2pix.judge(x, 0, x)),
+        ("L1", "U-Net", l1.refiner, lambda: l1.refiner.net(x, x.new_zeros(1)))]
+    return [dict(method=m, network=n, params=sum(p.numel() for p in net.parameters()) / 1e6, gmac=macs(call)) for m, n,
+        net, call in calls]

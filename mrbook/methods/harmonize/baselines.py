@@ -34,10 +34,14 @@ def foreground(
     if np.ndim(data) != 3: raise ValueError(f"expected a volume (X, Y, Z), got shape {np.shape(data)}")
     if not np.isfinite(data).all(): raise ValueError("the volume holds NaN or infinite values: replace them first")
     low, high = float(data.min()), float(data.max())
-    if low < -1e-3 or high > 1 + 1e-3: raise ValueError(f"the volume spans {low:.3g} to {high:.3g}, not [0, 1]: normalise it first, for example with mrbook.cohorts.travellers.prepare")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise ValueError(f"the volume spans {low:.3g} to {high:.3g}, not [0, 1]: normalise it first, for example with "
+            f"mrbook.cohorts.travellers.prepare")
     if high <= 0: raise ValueError("the volume is all zeros: there is nothing to harmonize")
     if mask is None: return data > 0
-    if np.shape(mask) != np.shape(data): raise ValueError(f"the mask has shape {np.shape(mask)}, the scan {np.shape(data)}: resample the mask to the scan")
+    if np.shape(mask) != np.shape(data):
+        raise ValueError(
+            f"the mask has shape {np.shape(mask)}, the scan {np.shape(data)}: resample the mask to the scan")
     return (data > 0) | np.asarray(mask, bool)
 
 # %% ../../../nbs/methods/harmonize/01_baselines.ipynb #51e9131f
@@ -126,7 +130,8 @@ class SliceNet(nn.Module):
     multiple = 1 # sizes divisible by this need no padding
 
     def forward(self, x:Tensor)->Tensor:
-        if x.ndim != 4 or x.shape[1] != 1: raise ValueError(f"expected slices of shape (n, 1, h, w), got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != 1:
+            raise ValueError(f"expected slices of shape (n, 1, h, w), got {tuple(x.shape)}")
         (h, w), m = x.shape[-2:], self.multiple
         if h % m == w % m == 0: return self.run(x)
         (rows, top), (columns, left) = mirror(h, m, x.device), mirror(w, m, x.device)
@@ -155,7 +160,8 @@ def harmonize_volume(
     net.eval()
     parts = [to_image(net(to_network(x).to(device))).cpu() for x in cut.data[shown].split(batch)]
     net.train(training)
-    out = torch.zeros_like(cut.data); out[shown] = torch.cat(parts)
+    out = torch.zeros_like(cut.data)
+    out[shown] = torch.cat(parts)
     return np.where(inside, restack(cut, out).data, 0).astype(np.float32)
 
 # %% ../../../nbs/methods/harmonize/01_baselines.ipynb #495b15a4
@@ -192,7 +198,8 @@ class DeepHarmony(SliceNet):
         config:DeepHarmonyConfig=DeepHarmonyConfig(),
     ):
         super().__init__()
-        w = config.widths; levels = list(zip(w, w[1:]))
+        w = config.widths
+        levels = list(zip(w, w[1:]))
         self.config, self.multiple = config, 2**len(levels)
         self.encode = nn.ModuleList(_layer(nn.Conv2d, i, o, 3) for i, o in zip((1, *w), w))
         self.down = nn.ModuleList(_layer(nn.Conv2d, i, i, 4, 2) for i, _ in levels)
@@ -203,7 +210,9 @@ class DeepHarmony(SliceNet):
 
     def run(self, x):
         h, stored = self.encode[0](x), []
-        for down, encode in zip(self.down, self.encode[1:]): stored.append(h); h = encode(down(h))
+        for down, encode in zip(self.down, self.encode[1:]):
+            stored.append(h)
+            h = encode(down(h))
         for up, decode in zip(self.up[::-1], self.decode[::-1]): h = decode(torch.cat([stored.pop(), up(h)], 1))
         return F.relu(1 + self.last(torch.cat([h, x], 1))) - 1
 
@@ -213,11 +222,14 @@ def check_pairs(
 )->tuple[Tensor, Tensor]: # the same
     "Refuse pairs that cannot be trained on."
     source, target = pairs
-    if source.shape != target.shape or source.ndim != 4 or source.shape[1] != 1: raise ValueError(f"source and target must both be (N, 1, H, W), slice by slice: got {tuple(source.shape)} and {tuple(target.shape)}")
+    if source.shape != target.shape or source.ndim != 4 or source.shape[1] != 1:
+        raise ValueError(f"source and target must both be (N, 1, H, W), slice by slice: got {tuple(source.shape)} and "
+            f"{tuple(target.shape)}")
     if len(source) == 0: raise ValueError("there are no slices to train on")
     for name, x in (("source", source), ("target", target)):
         if not x.isfinite().all(): raise ValueError(f"the {name} slices hold NaN or infinite values")
-        if x.min() < -1e-3 or x.max() > 1 + 1e-3: raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]")
+        if x.min() < -1e-3 or x.max() > 1 + 1e-3:
+            raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]")
     return source, target
 
 # %% ../../../nbs/methods/harmonize/01_baselines.ipynb #5bf56299
@@ -248,14 +260,16 @@ def mean_error(
     @torch.no_grad()
     def value(net):
         d = next(net.parameters()).device
-        parts = [(to_image(net(to_network(x.float().to(d)))) - y.float().to(d)).abs().mean() * len(x) for x, y in zip(source.split(batch), target.split(batch))]
+        parts = [(to_image(net(to_network(x.float().to(d)))) - y.float().to(d)).abs().mean() * len(x) for x,
+            y in zip(source.split(batch), target.split(batch))]
         return float(sum(parts)) / len(source)
     return value
 
 # %% ../../../nbs/methods/harmonize/01_baselines.ipynb #3686b423
 def _fit(folder, build, loss, data, validation, recipe, batch_size, options):
     "`train` by a recipe; without an end, 300 epochs as in the paper."
-    defaults = asdict(recipe) | dict(validate_every=250); size = defaults["batch_size"] = batch_size or recipe.batch_size
+    defaults = asdict(recipe) | dict(validate_every=250)
+    size = defaults["batch_size"] = batch_size or recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 300 * math.ceil(len(data[0]) / size)
     with torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(options.get("seed", 0))
@@ -272,7 +286,8 @@ def pixel_loss(net, batch, generator):
 def train_deepharmony(
     folder, # checkpoints and log
     data:tuple[Tensor, Tensor], # source and target (N, 1, H, W) in [0, 1]
-    validation:tuple[Tensor, Tensor]|None=None, # the same of other subjects; None: the last weights are kept, not the best
+    # the same of other subjects; None: the last weights are kept, not the best
+    validation:tuple[Tensor, Tensor]|None=None,
     preset:str|DeepHarmonyConfig="small",
     batch_size:int|None=None, # None: the recipe's, 8
     **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...
@@ -300,6 +315,7 @@ class PGANConfig:
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`."
         return replace(_named(PGAN_PRESETS, name), **changes)
 
+# %% ../../../nbs/methods/harmonize/01_baselines.ipynb #ee7c3bc9
 PGAN_PRESETS = dict(tiny=PGANConfig(12, 3, 0., 12), small=PGANConfig(20, 6, 0., 20), 
     paper=PGANConfig(recipe=Recipe(4, 2e-4, warmup=0, betas=(.5, .999), clip=0., ema=0.)))
 
@@ -307,7 +323,8 @@ PGAN_PRESETS = dict(tiny=PGANConfig(12, 3, 0., 12), small=PGANConfig(20, 6, 0., 
 def _conv(inputs, outputs, size=3, stride=1, kind=nn.Conv2d, **options):
     "Convolution, instance norm, ReLU; reflected rims where the stride is 1."
     if stride == 1: options = dict(padding_mode="reflect")
-    return [kind(inputs, outputs, size, stride, size // 2, **options), nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True)]
+    return [kind(inputs, outputs, size, stride, size // 2, **options), nn.InstanceNorm2d(outputs),
+        nn.ReLU(inplace=True)]
 
 def _gaussian(net):
     "All convolutions drawn with sd 0.02, as in pix2pix."
@@ -332,8 +349,10 @@ class Generator(SliceNet):
         super().__init__()
         w, up = config.width, dict(kind=nn.ConvTranspose2d, output_padding=1)
         self.config = config
-        self.layers = nn.Sequential(*_conv(1, w, 7), *_conv(w, 2 * w, 3, 2), *_conv(2 * w, 4 * w, 3, 2), *(Residual(4 * w, config.dropout) for _ in range(config.blocks)),
-            *_conv(4 * w, 2 * w, 3, 2, **up), *_conv(2 * w, w, 3, 2, **up), nn.Conv2d(w, 1, 7, padding=3, padding_mode="reflect"), nn.Tanh())
+        self.layers = nn.Sequential(*_conv(1, w, 7), *_conv(w, 2 * w, 3, 2), *_conv(2 * w, 4 * w, 3, 2),
+            *(Residual(4 * w, config.dropout) for _ in range(config.blocks)),
+            *_conv(4 * w, 2 * w, 3, 2, **up), *_conv(2 * w, w, 3, 2, **up),
+            nn.Conv2d(w, 1, 7, padding=3, padding_mode="reflect"), nn.Tanh())
         _gaussian(self)
     def run(self, x): return self.layers(x)
 
@@ -345,7 +364,8 @@ class Discriminator(nn.Module):
     ):
         super().__init__()
         layers, plan = [nn.Conv2d(2, width, 4, 2, 1), nn.LeakyReLU(0.2)], ((1, 2, 2), (2, 4, 2), (4, 8, 1))
-        for i, o, stride in plan: layers += [nn.Conv2d(i * width, o * width, 4, stride, 1), nn.InstanceNorm2d(o * width), nn.LeakyReLU(0.2)]
+        for i, o, stride in plan:
+            layers += [nn.Conv2d(i * width, o * width, 4, stride, 1), nn.InstanceNorm2d(o * width), nn.LeakyReLU(0.2)]
         self.layers = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
         _gaussian(self)
 
@@ -396,7 +416,8 @@ class PGAN(nn.Module):
         frozen = {k: v.detach() for k, v in D.named_parameters()}
         fooled = functional_call(D, frozen, (source, fake)).float()
         of_fake, of_real = D(source.repeat(2, 1, 1, 1), torch.cat([fake.detach(), target])).float().chunk(2)
-        return dict(adversarial=(fooled - 1).square().mean(), pixel=(fake - target).abs().mean(), perceptual=feature_distance(fake, target),
+        return dict(adversarial=(fooled - 1).square().mean(), pixel=(fake - target).abs().mean(),
+            perceptual=feature_distance(fake, target),
             discriminator=(of_fake.square().mean() + (of_real - 1).square().mean()) / 2)
 
     def loss(self, source, target):
@@ -408,7 +429,8 @@ class PGAN(nn.Module):
 def train_pgan(
     folder, # checkpoints and log
     data:tuple[Tensor, Tensor], # source and target (N, 1, H, W) in [0, 1]
-    validation:tuple[Tensor, Tensor]|None=None, # the same of other subjects; None: the last weights are kept, not the best
+    # the same of other subjects; None: the last weights are kept, not the best
+    validation:tuple[Tensor, Tensor]|None=None,
     preset:str|PGANConfig="small",
     batch_size:int|None=None, # None: the recipe's, 4
     **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...

@@ -17,13 +17,13 @@ import numpy as np, torch
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from torch import Tensor, nn
-from tqdm import tqdm
-from ...generative.diffusion import Diffusion, Schedule, ddim_sample, ddpm_sample, draw, fast_precision, to_image, to_network
+from mrbook.generative.diffusion import (Diffusion, Schedule, ddim_sample, ddpm_sample, draw, fast_precision, to_image,
+    to_network)
 from ...generative.tones import foreground_quantiles, tones_of_quantiles
 from ..files import field_strength, run_file
 from ..translator import Translator, Window, follow
-from ...scans.preprocess import has_head, looks_stripped
-from ...cohorts.travellers import SCANNERS, load_travellers, prepare, scanner
+from ...scans.preprocess import looks_stripped
+from ...cohorts.travellers import SCANNERS, load_travellers, scanner
 from ...scans.volume import VolumeError, neighbours, other_side, steps_aside, voxel_sizes
 from ...nets.unet import UNet, UNetConfig
 from ...learn.loop import Clock, Recipe, go_on, loss_curve, settle_recipe, train
@@ -34,48 +34,69 @@ MARGIN = 2 # slices that training keeps beyond the outermost ones, so that these
 
 HARMONIZE_RECIPE = Recipe(lr=8e-4, warmup=200, ema=.999, precision="bf16", weight_decay=.01) # ours
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #9e712928
 @dataclass(frozen=True)
 class HarmonizeConfig:
     "A conditional diffusion model; `preset` gives the named ones."
-    net: UNetConfig = UNetConfig(channels=32, mults=(1, 2, 2, 2), blocks=1, patch=2, in_channels=6, classes=4, group=-1, middle_attention=False)
-    draft: UNetConfig|None = UNetConfig(channels=32, mults=(1, 2, 2, 2), blocks=1, patch=2, in_channels=4, classes=4, group=-1, middle_attention=False) # draws the mean answer first; None: no draft (paper)
+    net: UNetConfig = UNetConfig(channels=32, mults=(1, 2, 2, 2), blocks=1, patch=2, in_channels=6, classes=4, group=-1,
+        middle_attention=False)
+    # draws the mean answer first; None: no draft (paper)
+    draft: UNetConfig|None = UNetConfig(channels=32, mults=(1, 2, 2, 2), blocks=1, patch=2, in_channels=4, classes=4,
+        group=-1, middle_attention=False)
     schedule: str = "cosine" # linear or cosine
     steps: int = 1000 # T, noise levels
     prediction: str = "v" # eps, x0 or v
-    change: float = 0.07 # 0: noise the target slice (paper); else its difference from the draft (or the source), divided by this
+    # 0: noise the target slice (paper); else its difference from the draft (or the source), divided by this
+    change: float = 0.07
     table: bool = True # the network also sees the source after quantile matching to the target scanner
     context: int = 1 # matched slices on either side that it sees as well; 0: a slice alone (paper)
     jitter: float = 0.01 # sd of a random bend of the table in training
     identity: float = 0.25 # share of training slices whose source is the target itself
     weighting: str = "x0" # of the loss: none, min_snr or x0
     tilt: float = 0.3 # training step t = T u^tilt with u uniform: 1 all alike, below 1 more of the noisy ones
-    turn: float = 0. # degrees by which training slices are turned at most, and scaled and sheared in proportion; 0: not (paper)
+    # degrees by which training slices are turned at most, and scaled and sheared in proportion; 0: not (paper)
+    turn: float = 0.
     bias: float = 0. # sd of a random smooth field that multiplies the source in training; 0: none (paper)
     mirror: bool = False # half of the training slices see the slice after them as the one before
-    foldings: bool = True # in use the draft is the mean over the ways in which its pixels can fold, `draft.patch` squared of them; False: one way
+    # in use the draft is the mean over the ways in which its pixels can fold, `draft.patch` squared of them; False: one
+    # way
+    foldings: bool = True
     balance: float = 0.5 # share of the draft's error that is for 1.5 T, the smaller of the two; 0.5: both alike
 
     recipe: Recipe|None = None # how it learns; None: ours
 
     def __post_init__(self):
         settle_recipe(self, HARMONIZE_RECIPE)
-        if not 0 <= self.context <= MARGIN or (self.context and not self.table): raise ValueError(f"context={self.context}, table={self.table}: 0 to {MARGIN} neighbours, and they are seen after the table")
-        if self.turn < 0 or self.bias < 0 or not 0 < self.balance < 1: raise ValueError(f"turn={self.turn} degrees and bias={self.bias} are at least 0, balance={self.balance} lies between 0 and 1")
-        if self.draft and not self.change: raise ValueError("with a draft, its change is what is noised: change must not be 0")
+        if not 0 <= self.context <= MARGIN or (self.context and not self.table):
+            raise ValueError(
+                f"context={self.context}, table={self.table}: 0 to {MARGIN} neighbours, and they are seen after "
+                f"the table")
+        if self.turn < 0 or self.bias < 0 or not 0 < self.balance < 1:
+            raise ValueError(
+                f"turn={self.turn} degrees and bias={self.bias} are at least 0, balance={self.balance} lies "
+                f"between 0 and 1")
+        if self.draft and not self.change:
+            raise ValueError("with a draft, its change is what is noised: change must not be 0")
         given = 1 + (1 + 2 * self.context) * self.table
         for name, net, need in (("network", self.net, given + 1 + bool(self.draft)), ("draft", self.draft, given)):
-            if net and net.in_channels != need: raise ValueError(f"the {name} takes {net.in_channels} images, but what it sees are {need}")
+            if net and net.in_channels != need:
+                raise ValueError(f"the {name} takes {net.in_channels} images, but what it sees are {need}")
 
     @classmethod
     def preset(cls, name, **changes):
         "The config called `name` (tiny, small or paper), with fields replaced by `changes`."
-        if name not in HARMONIZE_PRESETS: raise ValueError(f"no preset {name!r}; there are {', '.join(HARMONIZE_PRESETS)}")
+        if name not in HARMONIZE_PRESETS:
+            raise ValueError(f"no preset {name!r}; there are {', '.join(HARMONIZE_PRESETS)}")
         return replace(HARMONIZE_PRESETS[name], **changes)
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #683f8b99
 HARMONIZE_PRESETS = dict(
-    tiny=HarmonizeConfig(UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2, in_channels=6, classes=4, group=-1, middle_attention=False), UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2, in_channels=4, classes=4, group=-1, middle_attention=False)),
+    tiny=HarmonizeConfig(UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2, in_channels=6, classes=4, group=-1,
+        middle_attention=False), UNetConfig(channels=16, mults=(1, 2, 2), blocks=1, patch=2, in_channels=4, classes=4,
+        group=-1, middle_attention=False)),
     small=HarmonizeConfig(),
-    paper=HarmonizeConfig(UNetConfig(channels=128, mults=(1, 1, 1, 1), blocks=2, in_channels=2, learn_variance=True, group=0), None, "linear", 1000, "eps", 0., False, 0, 0., 0., "none", 1.,
+    paper=HarmonizeConfig(UNetConfig(channels=128, mults=(1, 1, 1, 1), blocks=2, in_channels=2, learn_variance=True,
+        group=0), None, "linear", 1000, "eps", 0., False, 0, 0., 0., "none", 1.,
                           recipe=Recipe(4, 1e-4, warmup=0, decay="none", clip=0., ema=.9999)),
 )
 
@@ -90,7 +111,9 @@ def harmonize_label(
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #fedc1cd5
 class Beside(nn.Module):
     "A U-Net that sees the condition beside the noisy target: X_t = b (+) x_t, the condition first."
-    def __init__(self, net, condition): super().__init__(); self.net, self.condition = net, condition
+    def __init__(self, net, condition):
+        super().__init__()
+        self.net, self.condition = net, condition
     def forward(self, x, t, y=None): return self.net(torch.cat([self.condition.to(x.dtype), x], 1), t, y)
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #8d1193bd
@@ -102,6 +125,7 @@ def quantile_function(
     "Quantiles of the foreground, from the smallest to the largest value."
     return foreground_quantiles(x, LEVELS, FOREGROUND)
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #e88d2df9
 def match_quantiles(
     x:Tensor, # any shape, in [0, 1]
     own:Tensor, # (LEVELS,) of the scan that x belongs to
@@ -119,47 +143,70 @@ class Harmonizer(nn.Module):
         precision:str="no", # 'no' or 'bf16': autocast around the network
     ):
         super().__init__()
-        self.config, self.precision, self.net, self.schedule = config, precision, UNet(config.net), Schedule(config.schedule, config.steps)
+        self.config, self.precision, self.net, self.schedule = config, precision, UNet(config.net), Schedule(
+            config.schedule, config.steps)
         self.draft = UNet(config.draft) if config.draft else None
-        if config.table: self.register_buffer("quantiles", torch.linspace(0, 1, LEVELS).repeat(4, 1)) # of the target scanner, by label
-        if self.draft: self.register_buffer("tones", torch.zeros(4, LEVELS)) # by which a scan's quantiles lie above those of a mean answer, by label, see `fit_tones`
+        if config.table: # of the target scanner, by label
+            self.register_buffer("quantiles", torch.linspace(0, 1, LEVELS).repeat(4, 1))
+        if self.draft: # by which a scan's quantiles lie above those of a mean answer, by label, see `fit_tones`
+            self.register_buffer("tones", torch.zeros(4, LEVELS))
 
     @property
     def device(self): return next(self.net.parameters()).device
 
-    def mean(self, source:Tensor, matched:Tensor|None=None, y=None, foldings:bool=False)->Tensor: # (n, 1, h, w) in [-1, 1]
+    # (n, 1, h, w) in [-1, 1]
+    def mean(self, source:Tensor, matched:Tensor|None=None, y=None, foldings:bool=False)->Tensor:
         "What the change is counted from: the draft, or the source."
         if self.draft is None: return source
-        if matched is None: raise ValueError("the draft also sees the matched source: pass matched, for example from `Harmonizer.match`")
+        if matched is None:
+            raise ValueError(
+                "the draft also sees the matched source: pass matched, for example from `Harmonizer.match`")
         seen, out, p = torch.cat([source, matched], 1), 0., self.config.draft.patch if foldings else 1
-        with torch.autocast(source.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(source.device.type)):
+        with torch.autocast(source.device.type, torch.bfloat16,
+                enabled=self.precision == "bf16" or torch.is_autocast_enabled(source.device.type)):
             for shift in ((a, b) for a in range(p) for b in range(p)):
-                out = out + self.draft(seen.roll(shift, (-2, -1)), torch.zeros(len(source), device=source.device), y).float().roll((-shift[0], -shift[1]), (-2, -1)) / p**2
+                out = out + self.draft(seen.roll(shift, (-2, -1)), torch.zeros(len(source), device=source.device),
+                    y).float().roll((-shift[0], -shift[1]), (-2, -1)) / p**2
         return source + out
 
-    def given(self, source:Tensor, matched:Tensor|None=None, mean:Tensor|None=None)->Diffusion: # (n, 1, h, w), matched (n, 1 + 2 context, h, w), in [-1, 1]
-        "The diffusion of target slices, given these source slices, their matched form with neighbours, and the draft: each if the config wants it."
-        if self.config.table and matched is None: raise ValueError("this network also sees the matched source: pass matched, for example from `Harmonizer.match`")
-        if self.config.table and matched.shape[1] != 1 + 2 * self.config.context: raise ValueError(f"the network sees {1 + 2 * self.config.context} matched slices, got {matched.shape[1]}: `neighbours` makes them")
+    # (n, 1, h, w), matched (n, 1 + 2 context, h, w), in [-1, 1]
+    def given(self, source:Tensor, matched:Tensor|None=None, mean:Tensor|None=None)->Diffusion:
+        ("The diffusion of target slices, given these source slices, their matched form with neighbours, and "
+            "the draft: each if the config wants it.")
+        if self.config.table and matched is None:
+            raise ValueError(
+                "this network also sees the matched source: pass matched, for example from `Harmonizer.match`")
+        if self.config.table and matched.shape[1] != 1 + 2 * self.config.context:
+            raise ValueError(f"the network sees {1 + 2 * self.config.context} matched slices, got {matched.shape[1]}: "
+                f"`neighbours` makes them")
         condition = torch.cat([source] + [matched] * self.config.table + [mean] * (self.draft is not None), 1)
         return Diffusion(Beside(self.net, condition), self.schedule, self.config.prediction, self.precision)
 
     def match(self, source:Tensor, label:int, scan:Tensor|None=None)->Tensor|None: # all in [0, 1]
-        "Source slices after the table of their scan (None: these slices are the scan); None where the config has no table."
+        ("Source slices after the table of their scan (None: these slices are the scan); None where the "
+            "config has no table.")
         if not self.config.table: return None
-        return match_quantiles(source, quantile_function(source[:, :1] if scan is None else scan), self.quantiles[label])
+        return match_quantiles(source, quantile_function(source[:, :1] if scan is None else scan),
+            self.quantiles[label])
 
     def label(self, y): return y if self.config.net.classes else None
 
-    def loss(self, source, target, y=None, matched=None, t=None, generator=None, draft_only=False, **options): # images in [-1, 1]
-        "Eq. (5), the variance term if the network predicts it, and the draft's squared error in the same units; or that error alone."
+    # images in [-1, 1]
+    def loss(self, source, target, y=None, matched=None, t=None, generator=None, draft_only=False, **options):
+        ("Eq. (5), the variance term if the network predicts it, and the draft's squared error in the same "
+            "units; or that error alone.")
         c, where = self.config, source.device if generator is None else generator.device
-        weight = 1. if y is None or self.draft is None else torch.where(y % 2 == 0, 2 * c.balance, 2 - 2 * c.balance).view(-1, 1, 1, 1)
-        mean = self.mean(source, matched, self.label(y)); off = (target - mean) / c.change if c.change else None
+        weight = 1. if y is None or self.draft is None else torch.where(y % 2 == 0, 2 * c.balance,
+            2 - 2 * c.balance).view(-1, 1, 1, 1)
+        mean = self.mean(source, matched, self.label(y))
+        off = (target - mean) / c.change if c.change else None
         if draft_only: return (weight * off.square()).mean()
         x0 = off.detach() if c.change else target # the draft learns from its own error alone
-        if t is None: t = (c.steps * torch.rand(len(x0), generator=generator, device=where) ** c.tilt).long().clamp(max=c.steps - 1).to(x0.device)
-        loss = self.given(source, matched, mean.detach()).loss(x0, self.label(y), t=t, generator=generator, **(dict(weighting=c.weighting) | options))
+        if t is None:
+            t = (c.steps * torch.rand(len(x0), generator=generator, device=where) ** c.tilt).long().clamp(
+                max=c.steps - 1).to(x0.device)
+        loss = self.given(source, matched, mean.detach()).loss(x0, self.label(y), t=t, generator=generator,
+            **(dict(weighting=c.weighting) | options))
         return loss if self.draft is None else loss + (weight * off.square()).mean()
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #445d6db1
@@ -169,13 +216,15 @@ def build_harmonizer(
 )->Harmonizer:
     "An untrained harmonizer from a row of the manifest."
     net = lambda values: UNetConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    return Harmonizer(HarmonizeConfig(**{**config, "net": net(config["net"]), "draft": net(config["draft"]) if config.get("draft") else None}))
+    return Harmonizer(HarmonizeConfig(**{**config, "net": net(config["net"]),
+        "draft": net(config["draft"]) if config.get("draft") else None}))
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #c3c748a1
 @torch.no_grad()
 def harmonize(
     model:Harmonizer,
-    source:Tensor, # (n, 1, h, w) in [0, 1], consecutive slices; or (n, 1 + 2 context, h, w), any slices, from `neighbours`
+    # (n, 1, h, w) in [0, 1], consecutive slices; or (n, 1 + 2 context, h, w), any slices, from `neighbours`
+    source:Tensor,
     label:int, # from `harmonize_label`
     steps:int=25, # network calls; 0: the draft alone
     sampler:str="ddim", # ddim or ddpm
@@ -187,18 +236,31 @@ def harmonize(
 )->Tensor: # (n, 1, h, w) in [0, 1]
     "Slices in the target contrast (paper, Figure 3 and eq. 4)."
     if sampler not in ("ddim", "ddpm"): raise ValueError(f"no sampler {sampler!r}; there are ddim and ddpm")
-    if sampler == "ddpm" and (temperature != 1 or noise is not None): raise ValueError("the temperature and a first noise belong to ddim: ddpm draws noise at every step")
+    if sampler == "ddpm" and (temperature != 1 or noise is not None):
+        raise ValueError("the temperature and a first noise belong to ddim: ddpm draws noise at every step")
     context = model.config.context
-    if source.shape[1] not in (1, 1 + 2 * context): raise ValueError(f"source slices are (n, 1, h, w), or (n, {1 + 2 * context}, h, w) with their neighbours: {tuple(source.shape)}")
+    if source.shape[1] not in (1, 1 + 2 * context):
+        raise ValueError(f"source slices are (n, 1, h, w), or (n, {1 + 2 * context}, h, w) with their neighbours: "
+            f"{tuple(source.shape)}")
     if source.shape[1] == 1: source = neighbours(source, context)
-    matched = model.match(source, label, scan); given = to_network(source[:, :1]).to(model.device), None if matched is None else to_network(matched).to(model.device)
-    x = given[0]; y = model.label(torch.full((len(x),), label, device=x.device)); mean = model.mean(*given, y, model.config.foldings)
+    matched = model.match(source, label, scan)
+    given = to_network(source[:, :1]).to(model.device), None if matched is None else to_network(matched).to(
+        model.device)
+    x = given[0]
+    y = model.label(torch.full((len(x),), label, device=x.device))
+    mean = model.mean(*given, y, model.config.foldings)
     if not steps:
         if model.draft is None: raise ValueError("no network call, and no draft: steps must be at least 1")
         return to_image(mean)
-    change = model.config.change; options = dict(y=y, steps=steps, generator=generator, shared_noise=shared_noise, clip=not change)
-    if sampler == "ddpm": out = ddpm_sample(model.given(*given, mean), x.shape, variance="learned" if model.config.net.learn_variance else "small", **options)
-    else: out = ddim_sample(model.given(*given, mean), x.shape, start=temperature * (draw(x.shape, generator, shared_noise, x.device) if noise is None else noise.to(x)), **options)
+    change = model.config.change
+    options = dict(y=y, steps=steps, generator=generator, shared_noise=shared_noise, clip=not change)
+    if sampler == "ddpm":
+        out = ddpm_sample(model.given(*given, mean), x.shape,
+            variance="learned" if model.config.net.learn_variance else "small", **options)
+    else:
+        out = ddim_sample(model.given(*given, mean), x.shape,
+            start=temperature * (draw(x.shape, generator, shared_noise, x.device) if noise is None else noise.to(x)),
+            **options)
     return to_image(mean + change * out if change else out)
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #a3799ef0
@@ -220,11 +282,14 @@ def cohort_quantiles(
 )->Tensor: # (2, LEVELS): at 1.5 T and at 3 T
     "Mean quantile function of each scanner."
     if not people: raise ValueError("the cohort is empty: give the training subjects")
-    return torch.stack([torch.stack([quantile_function(torch.from_numpy(t.scans[k].data)) for t in people]).mean(0) for k in SCANNERS])
+    return torch.stack([torch.stack([quantile_function(torch.from_numpy(t.scans[k].data)) for t in people]).mean(0)
+        for k in SCANNERS])
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #a9b16edb
 @dataclass
 class PairSlices:
-    "Sagittal slices of people that both scanners saw, float16 in [0, 1], person after person; `rows` are those with enough brain."
+    ("Sagittal slices of people that both scanners saw, float16 in [0, 1], person after person; `rows` are "
+        "those with enough brain.")
     scans: Tensor # (2, N, 1, h, w): 1.5 T, 3 T
     matched: Tensor # (2, 2, N, 1, h, w): [target scanner, source scanner], after the table of the scan
     quantiles: Tensor # (2, LEVELS) of the target scanners
@@ -235,6 +300,7 @@ class PairSlices:
         "Matched slices i with their neighbours."
         return torch.cat([self.matched[way, come, i + d].float() for d in steps_aside(context)], 1)
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #1dc150f1
 def pair_slices(
     people:list, # of `Travel`
     quantiles:Tensor|None=None, # (2, LEVELS) of the training cohort; None: of these people
@@ -244,12 +310,18 @@ def pair_slices(
     quantiles = cohort_quantiles(people) if quantiles is None else quantiles
     scans, matched, rows, total = [], [], [], 0
     for t in people:
-        pair = torch.stack([sagittal(t.scans[k].data) for k in SCANNERS]); own = [quantile_function(x) for x in pair]
-        keep = torch.from_numpy(t.brain.sum((1, 2)) * np.prod(voxel_sizes(t.scans["3T"].affine)[1:]) >= min_area).nonzero()[:, 0]
+        pair = torch.stack([sagittal(t.scans[k].data) for k in SCANNERS])
+        own = [quantile_function(x) for x in pair]
+        keep = torch.from_numpy(t.brain.sum((1, 2)) * np.prod(voxel_sizes(t.scans["3T"].affine)[1:])
+            >= min_area).nonzero()[:, 0]
         if not len(keep): continue
-        first = int(keep[0]) - MARGIN; part = torch.arange(first, int(keep[-1]) + MARGIN + 1).clamp(0, pair.shape[1] - 1)
-        scans.append(pair[:, part].half()); rows.append(keep - first + total); total += len(part)
-        matched.append(torch.stack([torch.stack([match_quantiles(x[part], o, goal) for x, o in zip(pair, own)]) for goal in quantiles]).half())
+        first = int(keep[0]) - MARGIN
+        part = torch.arange(first, int(keep[-1]) + MARGIN + 1).clamp(0, pair.shape[1] - 1)
+        scans.append(pair[:, part].half())
+        rows.append(keep - first + total)
+        total += len(part)
+        matched.append(torch.stack([torch.stack([match_quantiles(x[part], o, goal) for x, o in zip(pair, own)])
+            for goal in quantiles]).half())
     if not rows: raise ValueError(f"no slice shows {min_area:g} mm^2 of brain: do the masks cover the brain?")
     return PairSlices(torch.cat(scans, 1), torch.cat(matched, 2), quantiles, torch.cat(rows))
 
@@ -259,12 +331,17 @@ def turn_slices(
     degrees:float, # most
     generator:torch.Generator, # decides
 )->Tensor: # the same shape
-    "Turn each picture by up to so many degrees, scale and shear it in proportion (7 and 6 % for 10); every pixel takes a value of x as it is."
+    ("Turn each picture by up to so many degrees, scale and shear it in proportion (7 and 6 % for 10); every "
+        "pixel takes a value of x as it is.")
     n, (h, w) = len(x), x.shape[-2:]
-    a, sx, sy, shear = (2 * torch.rand(4, n, generator=generator) - 1) * degrees * torch.tensor([math.pi / 180, .007, .007, .006])[:, None]
-    m = torch.stack([(1 + sx) * a.cos(), (shear - a.sin()) * h / w, torch.zeros(n), a.sin() * w / h, (1 + sy) * a.cos(), torch.zeros(n)], 1).view(n, 2, 3)
-    return nn.functional.grid_sample(x, nn.functional.affine_grid(m, x.shape, align_corners=False), mode="nearest", align_corners=False)
+    a, sx, sy, shear = (2 * torch.rand(4, n, generator=generator) - 1) * degrees * torch.tensor(
+        [math.pi / 180, .007, .007, .006])[:, None]
+    m = torch.stack([(1 + sx) * a.cos(), (shear - a.sin()) * h / w, torch.zeros(n), a.sin() * w / h, (1 + sy) * a.cos(),
+        torch.zeros(n)], 1).view(n, 2, 3)
+    return nn.functional.grid_sample(x, nn.functional.affine_grid(m, x.shape, align_corners=False), mode="nearest",
+        align_corners=False)
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #bd837022
 def smooth_field(
     shape:tuple, # (n, h, w)
     sd:float, # of its logarithm
@@ -274,6 +351,7 @@ def smooth_field(
     coarse = sd * torch.randn(shape[0], 1, 3, 3, generator=generator)
     return nn.functional.interpolate(coarse, shape[1:], mode="bicubic", align_corners=True).exp()
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #113e7979
 def pair_batches(
     stripped:PairSlices,
     heads:PairSlices|None=None, # the same people with skull and scalp
@@ -288,15 +366,23 @@ def pair_batches(
     def batch(step, g):
         h = int(len(sets) == 2 and torch.rand((), generator=g) < share)
         i = sets[h].rows[torch.randint(len(sets[h]), (batch_size,), generator=g)]
-        way = torch.randint(2, (batch_size,), generator=g) if to is None else torch.full((batch_size,), harmonize_label(to))
+        way = torch.randint(2, (batch_size,), generator=g) if to is None else torch.full((batch_size,),
+            harmonize_label(to))
         come = torch.where(torch.rand(batch_size, generator=g) < config.identity, way, 1 - way)
         dy, dx = torch.randint(-4, 5, (2,), generator=g).tolist()
         move = lambda x: to_network(x.float().roll((dy, dx), (-2, -1)))
-        bend = config.jitter * torch.randn(batch_size, 1, 1, 1, generator=g); m = sets[h].beside(way, come, i, config.context)
-        m = m + bend * torch.sin(math.pi * m); source, target = sets[h].scans[come, i].float(), sets[h].scans[way, i].float()
-        if config.mirror and config.context: m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, other_side(config.context)], m)
-        if config.bias: field = smooth_field((batch_size, *m.shape[-2:]), config.bias, g); source, m = source * field, m * field
-        if config.turn: source, target, m = turn_slices(torch.cat([source, target, m], 1), config.turn, g).split([1, 1, m.shape[1]], 1)
+        bend = config.jitter * torch.randn(batch_size, 1, 1, 1, generator=g)
+        m = sets[h].beside(way, come, i, config.context)
+        m = m + bend * torch.sin(math.pi * m)
+        source, target = sets[h].scans[come, i].float(), sets[h].scans[way, i].float()
+        if config.mirror and config.context:
+            m = torch.where(torch.rand(batch_size, 1, 1, 1, generator=g) < .5, m[:, other_side(config.context)], m)
+        if config.bias:
+            field = smooth_field((batch_size, *m.shape[-2:]), config.bias, g)
+            source, m = source * field, m * field
+        if config.turn:
+            source, target, m = turn_slices(torch.cat([source, target, m], 1), config.turn, g).split([1, 1, m.shape[1]],
+                1)
         return move(source.clamp(0, 1)), move(target), way + 2 * h, move(m.clamp(0, 1))
     return batch
 
@@ -309,21 +395,26 @@ def pair_validation(
     most:int|None=None, # slices that are looked at, evenly spread; None: all
 ): # function model -> mean squared error of the prediction
     "The training loss on fixed noise and fixed steps."
-    rows = stripped.rows; n = min(most or len(rows), len(rows)); g = torch.Generator().manual_seed(0)
+    rows = stripped.rows
+    n = min(most or len(rows), len(rows))
+    g = torch.Generator().manual_seed(0)
     if n < len(rows): rows = rows[torch.linspace(0, len(rows) - 1, n).round().long()]
     noise, t = torch.randn(n, *stripped.scans.shape[2:], generator=g), torch.arange(n) * 1000 // n
     def value(model):
         total, d = [], model.device
         for way in range(2) if to is None else (harmonize_label(to),):
             for i in range(0, n, batch_size):
-                part = slice(i, i + batch_size); k, move = rows[part], lambda x: to_network(x.float()).to(d)
+                part = slice(i, i + batch_size)
+                k, move = rows[part], lambda x: to_network(x.float()).to(d)
                 y, context = torch.full((len(k),), way, device=d), model.config.context
-                seen = move(stripped.scans[1 - way, k]), move(stripped.scans[way, k]), y, move(stripped.beside(way, 1 - way, k, context))
+                seen = move(stripped.scans[1 - way, k]), move(stripped.scans[way, k]), y, move(
+                    stripped.beside(way, 1 - way, k, context))
                 fixed = dict(draft_only=True) if draft_only else dict(t=t[part].to(d), noise=noise[part].to(d))
                 total.append(model.loss(*seen, **fixed))
         return float(torch.stack(total).mean())
     return value
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #074a8859
 def train_harmonizer(
     folder, # checkpoints and log
     stripped:PairSlices, # training people
@@ -341,7 +432,8 @@ def train_harmonizer(
     "Train a harmonizer; resumes from the checkpoint in `folder`."
     config = replace(HarmonizeConfig.preset(preset) if isinstance(preset, str) else preset, **changes or {})
     if draft_only and config.draft is None: raise ValueError("this config has no draft that could learn alone")
-    if to is None and not config.net.classes: raise ValueError("this config has one network per direction: say which, to='3T' or to='1.5T'")
+    if to is None and not config.net.classes:
+        raise ValueError("this config has one network per direction: say which, to='3T' or to='1.5T'")
     defaults = asdict(config.recipe) | dict(validate_every=500)
     size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     torch.manual_seed(options.get("seed", 0))
@@ -349,7 +441,8 @@ def train_harmonizer(
     if start is not None: model.load_state_dict(start.state_dict())
     if config.table: model.quantiles.copy_(torch.cat([stripped.quantiles, (heads or stripped).quantiles]))
     loss = lambda model, batch, generator: model.loss(*batch, generator=generator, draft_only=draft_only)
-    batches, watch = pair_batches(stripped, heads, config, size, to), pair_validation(validation, draft_only=draft_only, to=to, most=watched)
+    batches, watch = pair_batches(stripped, heads, config, size, to), pair_validation(validation, draft_only=draft_only,
+        to=to, most=watched)
     return train(model, loss, batches, folder, watch, **defaults | options)
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #2274ec4c
@@ -357,7 +450,8 @@ HARMONIZE_TEMPERATURE = 0. # of a single answer; chosen on validation subjects
 HARMONIZE_SHARE = 0.5 # of the variance of a true sample's noise that all slices share; chosen on validation subjects
 HARMONIZE_TONES = 0.5 # share of the tones' shift that a mean answer gets; chosen on validation subjects
 HARMONIZE_SPREAD = 1.15 # factor on the sd over samples; fitted on validation subjects
-HARMONIZE_WINDOWS = {"3T": Window(.5, 99.9, .238), "1.5T": Window(.5, 99.9, .086), "head": Window(high=99.9, air=True)} # by the target: what the other scanner's brains have after `prepare`
+# by the target: what the other scanner's brains have after `prepare`
+HARMONIZE_WINDOWS = {"3T": Window(.5, 99.9, .238), "1.5T": Window(.5, 99.9, .086), "head": Window(high=99.9, air=True)}
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #c0e8f1b7
 def shift_tones(
@@ -368,6 +462,7 @@ def shift_tones(
     own = quantile_function(x)
     return match_quantiles(x, own, (own + shift.to(own)).clamp(0, 1).cummax(0).values)
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #cf9028c8
 def tone_gap(
     answers:list, # volumes (X, Y, Z) in [0, 1], one for each person
     truths:list, # the scans themselves
@@ -375,7 +470,6 @@ def tone_gap(
     "By how much the quantiles of scans lie above those of answers, the mean over people."
     of = lambda data: quantile_function(torch.from_numpy(np.ascontiguousarray(data)))
     return torch.stack([of(t) - of(a) for a, t in zip(answers, truths, strict=True)]).mean(0)
-
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #a39f93fc
 class HarmonizerParts(Translator):
@@ -390,8 +484,10 @@ class HarmonizerParts(Translator):
         steps:int=25, # DDIM steps
         samples:int=1, # 1: one answer at `temperature`; more: the mean of so many samples
         temperature:float=HARMONIZE_TEMPERATURE,
-        tones:float|None=None, # share of the tones' shift; None: `HARMONIZE_TONES` for a single answer at temperature 0, else none
-        shared_noise:bool|float=True, # share of the noise's variance that all slices of a single answer have in common; several samples share nothing
+        # share of the tones' shift; None: `HARMONIZE_TONES` for a single answer at temperature 0, else none
+        tones:float|None=None,
+        # share of the noise's variance that all slices of a single answer have in common; several samples share nothing
+        shared_noise:bool|float=True,
         seed:int=0,
         batch_size:int=16, # slices at a time
         progress:bool=False,
@@ -399,11 +495,14 @@ class HarmonizerParts(Translator):
     ):
         if samples < 1: raise ValueError(f"at least one sample is needed: {samples}")
         if not 0 <= shared_noise <= 1: raise ValueError(f"shared_noise={shared_noise}: a share lies between 0 and 1")
-        self.model, self.label, self.steps, self.samples, self.temperature = model, harmonize_label(to, head), steps, samples, temperature
+        self.model, self.label, self.steps, self.samples, self.temperature = model, harmonize_label(to,
+            head), steps, samples, temperature
         self.shared_noise, self.seed, self.batch_size, self.progress = shared_noise, seed, batch_size, progress
         self.tones = (HARMONIZE_TONES if samples == 1 and temperature == 0 else 0.) if tones is None else tones
-        self.to, self.head, self.source, self.target, self.context = str(scanner(to)), head, "t1w", "t1w", model.config.context
-        self.declare(**(dict(sees="head" if head else "brain", outside="answer" if head else "zero", window=HARMONIZE_WINDOWS["head" if head else self.to]) | declared))
+        self.to, self.head, self.source, self.target, self.context = str(
+            scanner(to)), head, "t1w", "t1w", model.config.context
+        self.declare(**(dict(sees="head" if head else "brain", outside="answer" if head else "zero",
+            window=HARMONIZE_WINDOWS["head" if head else self.to]) | declared))
 
     @classmethod
     def from_pretrained(cls,
@@ -415,9 +514,11 @@ class HarmonizerParts(Translator):
     )->"HarmonizerParts":
         "A trained network, ready for whole scans."
         for place in (name, folder):
-            if place is not None and Path(place, "config.json").is_file(): return cls.from_folder(place, device, **options)
+            if place is not None and Path(place, "config.json").is_file():
+                return cls.from_folder(place, device, **options)
         from mrbook.learn.weights import manifest
-        return cls(load_harmonizer(device, folder=folder), name, head, **(manifest(folder)[HARMONIZER].get("declared", {}) | options))
+        return cls(load_harmonizer(device, folder=folder), name, head,
+            **(manifest(folder)[HARMONIZER].get("declared", {}) | options))
 
     def settings(self): return dict(to=self.to, head=self.head)
 
@@ -435,13 +536,16 @@ class HarmonizeTranslator(HarmonizerParts):
         temperature:float=1.,
     )->Tensor: # (n, 1, h, w) in [0, 1]
         "One answer for every slice; slices that are exactly 0 stay 0."
-        out, g = torch.zeros_like(x), torch.Generator().manual_seed(seed); share = float(self.shared_noise) if self.samples == 1 else 0.
+        out, g = torch.zeros_like(x), torch.Generator().manual_seed(seed)
+        share = float(self.shared_noise) if self.samples == 1 else 0.
         common = draw(x[:1].shape, g) if 0 < share < 1 else None
-        rows = (x > 0).flatten(1).any(1).nonzero()[:, 0]; wide = neighbours(x, self.model.config.context)
+        rows = (x > 0).flatten(1).any(1).nonzero()[:, 0]
+        wide = neighbours(x, self.model.config.context)
         for i in follow(rows.split(self.batch_size), "batches of slices", self.progress):
             if share == 1: g.manual_seed(seed)
             noise = None if common is None else share**.5 * common + (1 - share)**.5 * draw(x[i].shape, g)
-            out[i] = harmonize(self.model, wide[i], self.label, self.steps, "ddim", temperature, share == 1, g, x, noise).to(x)
+            out[i] = harmonize(self.model, wide[i], self.label, self.steps, "ddim", temperature, share == 1, g, x,
+                noise).to(x)
         return shift_tones(out, self.tones * self.model.tones[self.label]) if self.tones and self.model.draft else out
 
     def samples_of(self, x): # (s, n, 1, h, w)
@@ -457,7 +561,8 @@ class HarmonizeTranslator(HarmonizerParts):
     )->tuple[np.ndarray, np.ndarray|None]: # (X, Y, Z) in [0, 1]; sd over samples, or None for one
         "Translate a prepared scan on the training grid."
         inside = data > 0 if inside is None else inside
-        many = self.samples_of(sagittal(data)); keep = lambda x: np.where(inside, unsagittal(x), 0).astype(np.float32)
+        many = self.samples_of(sagittal(data))
+        keep = lambda x: np.where(inside, unsagittal(x), 0).astype(np.float32)
         return keep(many.mean(0)), keep(many.std(0) * HARMONIZE_SPREAD) if self.samples > 1 else None
 
     def answers(self, x, spacing=None): return self.samples_of(x)
@@ -471,10 +576,12 @@ def fit_tones(
 )->Tensor: # (2, LEVELS): for 1.5 T and 3 T
     "Learn by how much the quantiles of a scan lie above those of a mean answer."
     if not people: raise ValueError("there is nobody to learn the tones from: give people of the training cohort")
-    if model.draft is None: raise ValueError("without a draft an answer is no mean of many, and its tones need no shift")
+    if model.draft is None:
+        raise ValueError("without a draft an answer is no mean of many, and its tones need no shift")
     for to, source in zip(SCANNERS, reversed(SCANNERS)):
         drafts = HarmonizeTranslator(model, to, heads, steps=0, tones=0.)
-        answers = [drafts.prepared(p.scans[source].data, np.ones(p.brain.shape, bool) if heads else None)[0] for p in people]
+        answers = [drafts.prepared(p.scans[source].data, np.ones(p.brain.shape, bool) if heads else None)[0]
+            for p in people]
         model.tones[harmonize_label(to, heads)] = tone_gap(answers, [p.scans[to].data for p in people]).to(model.tones)
     return model.tones[2:] if heads else model.tones[:2]
 
@@ -491,6 +598,7 @@ def harmonizer_name(
     own = f"harmonize/to-{scanner(to)}" if to is not None else HARMONIZER
     return own if folder is None or own in manifest(folder) else HARMONIZER
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #c4713a2c
 def load_harmonizer(
     device="cpu", # where the network goes
     precision:str|None=None, # 'no' or 'bf16'; None: bf16 where the processor has the instructions
@@ -500,9 +608,11 @@ def load_harmonizer(
     "The shipped harmonizer, or your own; read once per device."
     from mrbook.learn.weights import load
     precision = fast_precision(device) if precision is None else precision
-    name = HARMONIZER if folder is None else harmonizer_name(to, folder); key = str(device), precision, str(folder), name
+    name = HARMONIZER if folder is None else harmonizer_name(to, folder)
+    key = str(device), precision, str(folder), name
     if key not in _HARMONIZERS: _HARMONIZERS[key] = load(name, device, folder=folder)
-    model = _HARMONIZERS[key]; model.precision = precision
+    model = _HARMONIZERS[key]
+    model.precision = precision
     model.net.to(memory_format=torch.channels_last)
     return model
 
@@ -528,16 +638,24 @@ def harmonize_file(
     from mrbook.learn.weights import weights_sha256
     start, end = (scanner(field_strength(f)) for f in (from_, to))
     if start == end: raise ValueError(f"source and target are both {end}: there is nothing to harmonize")
-    if uncertainty is not None and samples < 2: raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
-    if sample and samples > 1: raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
-    if brain != "auto" and head: raise ValueError("a mask of the brain, and yet with skull and scalp: give one of the two")
+    if uncertainty is not None and samples < 2:
+        raise ValueError("an uncertainty map needs at least two samples: pass --samples 4")
+    if sample and samples > 1:
+        raise ValueError(f"one sample, or the mean of {samples}? Give --sample or --samples, not both")
+    if brain != "auto" and head:
+        raise ValueError("a mask of the brain, and yet with skull and scalp: give one of the two")
     drawn = dict(temperature=1., shared_noise=HARMONIZE_SHARE) if sample else {}
     def build(scan, mask, device):
         skull = mask is None and not looks_stripped(scan) if head is None else head
-        return HarmonizeTranslator.from_pretrained(str(end), device, weights, skull, steps=steps, samples=samples, seed=seed, batch_size=batch_size, progress=progress, **drawn)
-    describe = lambda m: dict(method="conditional DDPM (Durrer et al. 2023)", source_scanner=str(start), target_scanner=str(end), head=m.head, steps=steps, samples=samples,
-        temperature=m.temperature if samples == 1 else 1., shared_noise=float(drawn.get("shared_noise", samples == 1)), tones=m.tones, seed=seed, weights=weights_sha256(harmonizer_name(str(end), weights) if weights else HARMONIZER, weights),
-        warning="The network was trained on synthetic MPRAGE of two protocols at 2 mm; another protocol is outside what it knows.")
+        return HarmonizeTranslator.from_pretrained(str(end), device, weights, skull, steps=steps, samples=samples,
+            seed=seed, batch_size=batch_size, progress=progress, **drawn)
+    describe = lambda m: dict(method="conditional DDPM (Durrer et al. 2023)", source_scanner=str(start),
+        target_scanner=str(end), head=m.head, steps=steps, samples=samples,
+        temperature=m.temperature if samples == 1 else 1., shared_noise=float(drawn.get("shared_noise", samples == 1)),
+        tones=m.tones, seed=seed, weights=weights_sha256(harmonizer_name(str(end), weights) if weights else HARMONIZER,
+            weights),
+        warning="The network was trained on synthetic MPRAGE of two protocols at 2 "
+            "mm; another protocol is outside what it knows.")
     return run_file(source, target, build, "mrbook harmonize", describe, brain, uncertainty, device)
 
 # %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #592df730
@@ -546,21 +664,32 @@ def train_on_folder(
     folder:str|Path, # checkpoints, log and the finished weights
     marks:tuple=("1.5T", "3T"), # what the path of each scanner's file contains
     preset:str="small", # tiny, small or paper
-    **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
+    # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
+    **options,
 )->dict: # row of the manifest in `folder`
     "Train a harmonizer for two scanners of your own, keep the weights and curve.png."
     from mrbook.learn.weights import save_pretrained
-    if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}: raise ValueError("training needs an end: give steps or max_minutes")
+    if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}:
+        raise ValueError("training needs an end: give steps or max_minutes")
     clock, folder, options = Clock(), Path(folder), {k: v for k, v in options.items() if v is not None}
-    config = HarmonizeConfig.preset(preset); ways = (None,) if config.net.classes else tuple(SCANNERS) # the paper has a network for each
+    # the paper has a network for each
+    config = HarmonizeConfig.preset(preset)
+    ways = (None,) if config.net.classes else tuple(SCANNERS)
     limit, steps, seed = options.pop("max_minutes", None), options.pop("steps", None), options.get("seed", 0)
-    if steps is not None and steps < len(ways): raise ValueError(f"preset {preset} has one network per direction: give at least 2 steps")
+    if steps is not None and steps < len(ways):
+        raise ValueError(f"preset {preset} has one network per direction: give at least 2 steps")
     people = load_travellers(root, marks)
-    if len(people) < 2: raise VolumeError(f"{root} holds {len(people)} person: at least 2 are needed, one to train on and one to validate on")
-    order = np.random.default_rng(seed).permutation(len(people)); held = order[:max(1, len(people) // 5)]
+    if len(people) < 2:
+        raise VolumeError(
+            f"{root} holds {len(people)} person: at least 2 are needed, one to train on and one to validate on")
+    order = np.random.default_rng(seed).permutation(len(people))
+    held = order[:max(1, len(people) // 5)]
     others = [p for i, p in enumerate(people) if i not in held]
-    training = pair_slices(others); watching = pair_slices([people[i] for i in held], training.quantiles)
-    since, runs = clock.minutes, {}; last = min(.2 * max(0., limit - since), 2.) if limit and config.draft else 0. # minutes for the tones
+    training = pair_slices(others)
+    watching = pair_slices([people[i] for i in held], training.quantiles)
+    # minutes for the tones
+    since, runs = clock.minutes, {}
+    last = min(.2 * max(0., limit - since), 2.) if limit and config.draft else 0.
     for k, to in enumerate(ways):
         until = since + (limit - since) * (k + 1) / len(ways) - last if limit else None
         ends = dict(max_minutes=until, steps=None if steps is None else steps // len(ways) + (steps % len(ways) > k))
@@ -570,18 +699,26 @@ def train_on_folder(
         if k + 1 < len(ways): go_on(run)
         if config.draft: _tones_in_time(run.model, others, clock, clock.minutes + last if limit else None)
         best = [r.best for r in runs.values() if r.best is not None]
-        metric = dict(name="validation loss", value=float(np.mean(best))) if best else dict(name="steps without validation", value=run.step)
-        row = dict(kind="harmonizer", what=f"harmonizer between {marks[0]} and {marks[1]} of {Path(root).name}", preset=preset,
-            command=f"train_on_folder({str(root)!r}, {str(folder)!r}, {marks!r}, {preset!r})", seed=seed, device=str(options.get("device")),
-            data=f"{len(people)} people, validated on {', '.join(people[i].id for i in held)}", minutes=round(clock.minutes, 1),
+        metric = dict(name="validation loss", value=float(np.mean(best))) if best else dict(
+            name="steps without validation", value=run.step)
+        row = dict(kind="harmonizer", what=f"harmonizer between {marks[0]} and {marks[1]} of {Path(root).name}",
+            preset=preset,
+            command=f"train_on_folder({str(root)!r}, {str(folder)!r}, {marks!r}, {preset!r})", seed=seed,
+            device=str(options.get("device")),
+            data=f"{len(people)} people, validated on {', '.join(people[i].id for i in held)}",
+            minutes=round(clock.minutes, 1),
             steps=sum(r.step for r in runs.values()), metric=metric)
         row = save_pretrained(harmonizer_name(to), run.model, asdict(config), row, folder=folder)
     loss_curve({k: r.history for k, r in runs.items()}, folder/"curve.png")
     return row
 
+# %% ../../../nbs/methods/harmonize/00_ddpm.ipynb #2374c40e
 def _tones_in_time(model, people, clock, until): # of as many people as there is time for, ten at most
-    since = clock.minutes; fit_tones(model, people[:1]); each = clock.minutes - since
+    since = clock.minutes
+    fit_tones(model, people[:1])
+    each = clock.minutes - since
     most = min(10, len(people), int((until - clock.minutes) / each) if until else 10)
     if most > 1: fit_tones(model, people[:most])
     model.tones[2:] = model.tones[:2]
-    with torch.no_grad(): model.net.label.weight[2:] = model.net.label.weight[:2] # this cohort is of one kind: the label's second bit says nothing
+    with torch.no_grad(): # this cohort is of one kind: the label's second bit says nothing
+        model.net.label.weight[2:] = model.net.label.weight[:2]

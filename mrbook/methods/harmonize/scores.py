@@ -7,14 +7,15 @@ __all__ = ['DIRECTIONS', 'HARMONIZERS', 'PAPER_FOV', 'other', 'harmonizer', 'bas
            'lesion_scores', 'answers']
 
 # %% ../../../nbs/methods/harmonize/02_scores.ipynb #933df832
-import math
-import numpy as np, torch
+import numpy as np
 from functools import lru_cache
 from torch import Tensor
-from ...evaluate.consistency import lesion_contrast, lesions_invented, lesions_kept, stripe_offset, stripe_ratio, tissue_comparison
+from mrbook.evaluate.consistency import (lesion_contrast, lesions_invented, lesions_kept, stripe_offset, stripe_ratio,
+    tissue_comparison)
 from ...evaluate.metrics import ahd, mse
 from ...evaluate.tissues import segment_tissues
-from .ddpm import HARMONIZE_SHARE, HARMONIZE_TONES, HarmonizeTranslator, load_harmonizer, sagittal, shift_tones, tone_gap, unsagittal
+from .ddpm import (HARMONIZE_SHARE, HARMONIZE_TONES, HarmonizeTranslator, load_harmonizer,
+    sagittal, shift_tones, tone_gap, unsagittal)
 from .baselines import LUTHarmonizer, QuantileMatch
 from ...cohorts.travellers import Travel
 from ...scans.volume import voxel_sizes
@@ -22,11 +23,14 @@ from ...learn.weights import load, manifest
 
 # %% ../../../nbs/methods/harmonize/02_scores.ipynb #aa43fde5
 DIRECTIONS = (("3T", "1.5T"), ("1.5T", "3T")) # (source, target), in the paper's order
-HARMONIZERS = tuple(n for n in ("original", "quantile", "LUT", "DeepHarmony", "DeepHarmony, tones", "pGAN", "DM", "DM sample", "DM sample, shared")
-    if n != "pGAN" or "harmonize/pgan-3T" in manifest()) # pGAN no longer ships: its rows stand in the committed full run, `train_pgan` makes it again
+HARMONIZERS = tuple(n for n in ("original", "quantile", "LUT", "DeepHarmony", "DeepHarmony, tones", "pGAN", "DM",
+    "DM sample", "DM sample, shared")
+    # pGAN no longer ships: its rows stand in the committed full run, `train_pgan` makes it again
+    if n != "pGAN" or "harmonize/pgan-3T" in manifest())
 
 def other(to): return "1.5T" if to == "3T" else "3T"
 
+# %% ../../../nbs/methods/harmonize/02_scores.ipynb #4d4cd69e
 @lru_cache(16)
 def harmonizer(
     name:str, # one of `HARMONIZERS`
@@ -39,12 +43,14 @@ def harmonizer(
     if name == "original": return lambda data, brain: data
     if name in ("quantile", "LUT"):
         kept = load("harmonize/tables")
-        return (QuantileMatch(kept[f"quantiles_{to}"]) if name == "quantile" else LUTHarmonizer(kept[f"histogram_{to}"])).harmonize
+        return (QuantileMatch(kept[f"quantiles_{to}"]) if name == "quantile"
+            else LUTHarmonizer(kept[f"histogram_{to}"])).harmonize
     if name in ("DeepHarmony", "pGAN"): return load(f"harmonize/{name.lower()}-{to}", device).harmonize
     if name == "DeepHarmony, tones":
         plain, shift = harmonizer("DeepHarmony", to, device), HARMONIZE_TONES * load("harmonize/tables")[f"tones_{to}"]
         return lambda data, brain: unsagittal(shift_tones(sagittal(plain(data, brain)), shift))
-    own = {"DM sample": dict(temperature=1., shared_noise=False), "DM sample, shared": dict(temperature=1., shared_noise=HARMONIZE_SHARE)}.get(name, {})
+    own = {"DM sample": dict(temperature=1., shared_noise=False),
+        "DM sample, shared": dict(temperature=1., shared_noise=HARMONIZE_SHARE)}.get(name, {})
     translator = HarmonizeTranslator(load_harmonizer(device), to, steps=steps, **own)
     return lambda data, brain: translator.prepared(data)[0]
 
@@ -54,7 +60,8 @@ def baseline_tones(
     to:str, # target scanner
 )->Tensor: # (LEVELS,)
     "The shift of the tones that DeepHarmony's answers want."
-    return tone_gap([harmonizer("DeepHarmony", to)(p.scans[other(to)].data, p.brain) for p in people], [p.scans[to].data for p in people])
+    return tone_gap([harmonizer("DeepHarmony", to)(p.scans[other(to)].data, p.brain) for p in people],
+        [p.scans[to].data for p in people])
 
 
 # %% ../../../nbs/methods/harmonize/02_scores.ipynb #d42b1d46
@@ -67,6 +74,7 @@ def target_labels(
     "Segmentation of the scan that the target scanner made: the paper's truth for tissues."
     return segment_tissues(person.scans[to].data, person.brain).labels
 
+# %% ../../../nbs/methods/harmonize/02_scores.ipynb #1688588e
 def score_harmonized(
     pred:np.ndarray, # (X, Y, Z) in [0, 1]
     person:Travel,
@@ -74,15 +82,19 @@ def score_harmonized(
     labels:np.ndarray|None=None, # of `target_labels`, to share between methods; None: no tissue metrics
 )->dict: # metric -> number
     "Everything that the tables report of one answer."
-    truth, source, brain = person.scans[to], person.scans[other(to)].data, person.brain
-    spacing = voxel_sizes(truth.affine); volume = float(np.prod(spacing))
+    truth, brain = person.scans[to], person.brain
+    spacing = voxel_sizes(truth.affine)
+    volume = float(np.prod(spacing))
     inside = mse(pred, truth.data, mask=brain)
-    out = {"MSE": inside * brain.sum() * volume / PAPER_FOV, "MSE brain": inside, "AHD": volume * ahd(pred, truth.data, mask=brain)}
+    out = {"MSE": inside * brain.sum() * volume / PAPER_FOV, "MSE brain": inside,
+        "AHD": volume * ahd(pred, truth.data, mask=brain)}
     if labels is not None:
         found = tissue_comparison(pred, None, brain, spacing=spacing, target_labels=labels)
         for name, key in (("volume difference", "volume"), ("Dice", "dice"), ("Hausdorff", "hausdorff")):
             out |= {f"{name} {k.upper()}": found[key][k] for k in ("csf", "gm", "wm")}
-    out |= {"stripe ratio": stripe_ratio(pred, truth.data, mask=brain), "stripe ratio, relative": stripe_ratio(pred, truth.data, mask=brain, relative=True), "stripe offset": stripe_offset(pred, truth.data, mask=brain)}
+    out |= {"stripe ratio": stripe_ratio(pred, truth.data, mask=brain),
+        "stripe ratio, relative": stripe_ratio(pred, truth.data, mask=brain, relative=True),
+        "stripe offset": stripe_offset(pred, truth.data, mask=brain)}
     return out | lesion_scores(pred, person, to)
 
 # %% ../../../nbs/methods/harmonize/02_scores.ipynb #fa7f6701
@@ -95,7 +107,9 @@ def lesion_scores(
     if not person.patient or person.lesions is None or person.lesions.sum() < 10: return {}
     source, truth, extra = person.scans[other(to)].data, person.scans[to].data, (person.lesions, person.labels)
     contrast = lambda x: lesion_contrast(x, *extra, spacing=voxel_sizes(person.scans[to].affine))
-    return {"lesions kept": lesions_kept(source, pred, *extra), "lesions invented": lesions_invented(source, pred, *extra), "lesion contrast error": abs(contrast(pred) - contrast(truth))}
+    return {"lesions kept": lesions_kept(source, pred, *extra),
+        "lesions invented": lesions_invented(source, pred, *extra),
+        "lesion contrast error": abs(contrast(pred) - contrast(truth))}
 
 # %% ../../../nbs/methods/harmonize/02_scores.ipynb #bd1d7868
 def answers(

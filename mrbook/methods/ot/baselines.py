@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from ...evaluate.metrics import ssim
 from ...learn.loop import Game
 from ..reconstructor import Reconstructor
-from .ot import OT_PAPER, OT_RECIPE, ScanConfig, check_masks, magnitude, parse_config, reconstruct_slices, reconstruction_error, train_recon
+from .ot import (OT_PAPER, OT_RECIPE, ScanConfig, check_masks, magnitude, parse_config,
+    reconstruct_slices, reconstruction_error, train_recon)
 from ...mri.kspace import fft2c, rss
 from ...mri.sampling import Encoding, estimate_sensitivities, undersample
 from ...nets.discriminators import limit
@@ -33,7 +34,8 @@ from ...learn.weights import builds
 class ZeroFilling(Reconstructor):
     "Zeros where nothing was measured."
     def complete(self, kspace, mask, aux=None, sensitivities=None): return undersample(kspace, mask)[0]
-    def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return magnitude(undersample(kspace, mask)[0]).float()
+    def reconstruct(self, kspace, mask, aux=None, sensitivities=None):
+        return magnitude(undersample(kspace, mask)[0]).float()
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #92957275
 def tv_prox(
@@ -53,11 +55,14 @@ class TotalVariation(Reconstructor):
         weight:float=.005, # lambda, as a share of the zero-filled maximum
         steps:int=30, # of FISTA
     ):
-        if weight <= 0 or steps < 1: raise ValueError(f"weight={weight}, steps={steps}: a weight above 0 and at least one step")
+        if weight <= 0 or steps < 1:
+            raise ValueError(f"weight={weight}, steps={steps}: a weight above 0 and at least one step")
         self.weight, self.steps = weight, steps
 
-    def complete(self, kspace, mask, aux=None, sensitivities=None): return fft2c(self.images(kspace, mask, sensitivities))
-    def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return rss(self.images(kspace, mask, sensitivities)).float()
+    def complete(self, kspace, mask, aux=None, sensitivities=None):
+        return fft2c(self.images(kspace, mask, sensitivities))
+    def reconstruct(self, kspace, mask, aux=None, sensitivities=None):
+        return rss(self.images(kspace, mask, sensitivities)).float()
 
     @torch.no_grad()
     def images(self, kspace, mask, sensitivities=None):
@@ -65,10 +70,13 @@ class TotalVariation(Reconstructor):
         y, m = undersample(kspace, mask)
         if y.shape[1] > 1 and sensitivities is None: sensitivities = estimate_sensitivities(y, m)
         encoding = Encoding(m, sensitivities)
-        x = encoding.adjoint(y); unit = x.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-        y, x = y / unit, x / unit; z, t = x, 1.
+        x = encoding.adjoint(y)
+        unit = x.abs().amax((1, 2, 3), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+        y, x = y / unit, x / unit
+        z, t = x, 1.
         for _ in range(self.steps):
-            after = tv_prox(z - encoding.adjoint(encoding.forward(z) - y), self.weight); t_after = (1 + (1 + 4 * t * t)**.5) / 2
+            after = tv_prox(z - encoding.adjoint(encoding.forward(z) - y), self.weight)
+            t_after = (1 + (1 + 4 * t * t)**.5) / 2
             z, x, t = after + (t - 1) / t_after * (after - x), after, t_after
         return encoding.expand(x * unit)
 
@@ -83,7 +91,9 @@ class VarNetRunConfig:
     scan: ScanConfig = ScanConfig() # what it trains on
     recipe: Recipe|None = None # how it learns; None: ours
 
-    def __post_init__(self): check_masks(self); settle_recipe(self, OT_RECIPE)
+    def __post_init__(self):
+        check_masks(self)
+        settle_recipe(self, OT_RECIPE)
 
     @classmethod
     def preset(cls, name, aux=0, **changes):
@@ -153,16 +163,21 @@ class NetworkReconstructor(Reconstructor):
 
     def details(self, kspace, mask, aux=None, sensitivities=None): # all that the network says
         return reconstruct_slices(self.model, kspace, mask, aux, sensitivities, self.batch_size)
-    def answer(self, kspace, mask, aux): out = self.details(kspace, mask, aux); return out.reconstruction.kspace, out
-    def complete(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).reconstruction.kspace
-    def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).magnitude
+    def answer(self, kspace, mask, aux):
+        out = self.details(kspace, mask, aux)
+        return out.reconstruction.kspace, out
+    def complete(self, kspace, mask, aux=None, sensitivities=None):
+        return self.details(kspace, mask, aux, sensitivities).reconstruction.kspace
+    def reconstruct(self, kspace, mask, aux=None, sensitivities=None):
+        return self.details(kspace, mask, aux, sensitivities).magnitude
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #431aa49d
 class NormConv(nn.Module):
     "Batch norm, ReLU, convolution with spectral norm (SAN)."
     def __init__(self, cin, cout, size=3, stride=1):
         super().__init__()
-        self.norm, self.conv = nn.BatchNorm2d(cin), nn.Conv2d(cin, cout, size, stride, padding=size // 2 if stride == 1 else 0)
+        self.norm, self.conv = nn.BatchNorm2d(cin), nn.Conv2d(cin, cout, size, stride,
+            padding=size // 2 if stride == 1 else 0)
         nn.init.xavier_normal_(self.conv.weight)
 
     def forward(self, x): return self.conv(F.relu(self.norm(x)))
@@ -174,7 +189,9 @@ class Stage(nn.Module):
         super().__init__()
         self.first, self.rest = first, nn.Sequential(*[NormConv(channels, channels) for _ in range(more)])
 
-    def forward(self, x): x = self.first(x); return x + self.rest(x)
+    def forward(self, x):
+        x = self.first(x)
+        return x + self.rest(x)
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #8c1b2c53
 class SynthesisUNet(nn.Module):
@@ -184,7 +201,8 @@ class SynthesisUNet(nn.Module):
     ):
         super().__init__()
         pairs = list(zip(widths, widths[1:]))
-        self.down = nn.ModuleList([Stage(NormConv(1, widths[0]), widths[0], 1)] + [Stage(NormConv(a, b, 2, 2), b, 2) for a, b in pairs])
+        self.down = nn.ModuleList([Stage(NormConv(1, widths[0]), widths[0], 1)]
+            + [Stage(NormConv(a, b, 2, 2), b, 2) for a, b in pairs])
         self.up = nn.ModuleList([Stage(NormConv(a + b, a), a, 1) for a, b in reversed(pairs)])
         self.head, self.multiple = NormConv(widths[0], 1), 2**len(pairs)
         limit([m for m in self.modules() if isinstance(m, nn.Conv2d)])
@@ -217,7 +235,9 @@ class SANConfig:
     scan: ScanConfig = ScanConfig() # what it trains on
     recipe: Recipe|None = None # how it learns; None: ours
 
-    def __post_init__(self): check_masks(self); settle_recipe(self, OT_RECIPE)
+    def __post_init__(self):
+        check_masks(self)
+        settle_recipe(self, OT_RECIPE)
 
     @classmethod
     def preset(cls, name, **changes):
@@ -227,9 +247,11 @@ class SANConfig:
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #8a0ba5fb
 SAN_PRESETS = dict(
-    tiny=SANConfig(VarNetConfig.preset("tiny", hard=True, aux=1), RegistrationConfig.preset("tiny"), (16, 32, 64), CriticConfig.preset("tiny")),
+    tiny=SANConfig(VarNetConfig.preset("tiny", hard=True, aux=1), RegistrationConfig.preset("tiny"), (16, 32, 64),
+        CriticConfig.preset("tiny")),
     small=SANConfig(),
-    paper=SANConfig(VarNetConfig.preset("paper", cascades=8, aux=1), RegistrationConfig.preset("paper"), (64, 128, 256, 512, 512), CriticConfig.preset("paper"), mask_seed=0,
+    paper=SANConfig(VarNetConfig.preset("paper", cascades=8, aux=1), RegistrationConfig.preset("paper"),
+        (64, 128, 256, 512, 512), CriticConfig.preset("paper"), mask_seed=0,
                     recipe=OT_PAPER),
 )
 
@@ -247,7 +269,8 @@ class SANNet(nn.Module):
         sensitivities:Tensor|None=None, # (1 or n, coils, h, w)
     )->Answer:
         if aux is None: raise ValueError("SAN is guided by a T1w: pass aux")
-        phi = self.registration(aux, magnitude(measured)); aligned = warp(aux, phi)
+        phi = self.registration(aux, magnitude(measured))
+        aligned = warp(aux, phi)
         return Answer(self.net(measured, mask, aligned, sensitivities), phi, aligned)
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #a3c6a838
@@ -256,7 +279,8 @@ def squared_smoothness(
 )->Tensor: # scalar
     "SAN's penalty: half the mean squared differences, in units of half the image."
     h, w = displacement.shape[-2:]
-    u = displacement * torch.tensor([2 / (h - 1), 2 / (w - 1)], dtype=displacement.dtype, device=displacement.device)[:, None, None]
+    u = displacement * torch.tensor([2 / (h - 1), 2 / (w - 1)], dtype=displacement.dtype, device=displacement.device)[:,
+        None, None]
     return (u.diff(dim=-2).square().mean() + u.diff(dim=-1).square().mean()) / 2
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #05b7bfa9
@@ -279,11 +303,16 @@ class SANGame(Game):
         (kspace, mask, aux, sensitivities), c = batch, self.config
         real, out = magnitude(kspace), self.refiner(torch.where(mask, kspace, 0), mask, aux, sensitivities)
         made = self.synthetic(aux, out.aligned, out.displacement, rng)
-        yield "judge", dict(judge=(-self.judge.patches(real)).clamp(min=-1).mean() + self.judge.patches(made.detach()).clamp(min=-1).mean())
-        self.judge.requires_grad_(False); fooled = -self.judge.patches(made).mean(); self.judge.requires_grad_(True)
+        yield "judge", dict(judge=(-self.judge.patches(real)).clamp(min=-1).mean()
+            + self.judge.patches(made.detach()).clamp(min=-1).mean())
+        self.judge.requires_grad_(False)
+        fooled = -self.judge.patches(made).mean()
+        self.judge.requires_grad_(True)
         local = dict(local=c.local * (1 - local_correlation(out.aligned, real))) if c.local else {}
-        yield "generator", local | dict(ssim=c.ssim * (1 - ssim(out.magnitude, real, window="uniform").mean()), adversarial=c.adversarial * fooled,
-            similarity=c.similarity * (made - real).abs().mean(), smoothness=c.smoothness * squared_smoothness(out.displacement))
+        yield "generator", local | dict(ssim=c.ssim * (1 - ssim(out.magnitude, real, window="uniform").mean()),
+            adversarial=c.adversarial * fooled,
+            similarity=c.similarity * (made - real).abs().mean(),
+            smoothness=c.smoothness * squared_smoothness(out.displacement))
 
 # %% ../../../nbs/methods/ot/01_baselines.ipynb #2982638d
 def train_san(

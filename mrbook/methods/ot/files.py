@@ -24,8 +24,11 @@ from ...learn.weights import save_pretrained, weights_sha256
 from ...learn.loop import Clock, first_stage, go_on, loss_curve, read_log
 
 # %% ../../../nbs/methods/ot/03_files.ipynb #d3dfd88d
-EXPECTED = "the images of the k-space must be the axial slices of the T1w, lowest first, anterior at the top, the patient's left on the left, on the same grid: {n} slices of {h} rows (readout) and {w} columns (phase encoding)"
+EXPECTED = ("the images of the k-space must be the axial slices of the T1w, lowest first, anterior at the top, the "
+    "patient's left on the left, on the same grid: {n} slices of {h} rows (readout) and {w} columns (phase "
+    "encoding)")
 
+# %% ../../../nbs/methods/ot/03_files.ipynb #5279a489
 def read_scan(
     kspace:str|Path, # .npy, .h5, .cfl, .mat: whatever `mrbook.mri.sampling.read_kspace` knows
     mask:str|Path|None=None, # .npy of 0 and 1, (columns,) or (rows, columns); or a fastMRI .h5
@@ -34,10 +37,13 @@ def read_scan(
 )->Scan:
     "Read the three files, and refuse what does not fit."
     if aux is None: raise KSpaceError("the reconstruction is guided by a T1w image of the same head: pass one as aux")
-    volume = read_source(aux); found = read_kspace(kspace, grid_of(volume)[0])
-    k, notes = found.kspace, found.notes; m = found.mask if mask is None else read_mask(mask, k.shape[-2:])
+    volume = read_source(aux)
+    found = read_kspace(kspace, grid_of(volume)[0])
+    k, notes = found.kspace, found.notes
+    m = found.mask if mask is None else read_mask(mask, k.shape[-2:])
     if found.size and k.shape[-2] == 2 * found.size[0]:
-        rows = found.size[0]; k, m = remove_oversampling(k, rows), None if m is None else m[..., :rows, :]
+        rows = found.size[0]
+        k, m = remove_oversampling(k, rows), None if m is None else m[..., :rows, :]
         notes += ("the oversampled readout was cut to the image's rows",)
     return as_scan(k, m, volume, notes, check)
 
@@ -53,7 +59,8 @@ def reconstruct_file(
     check:bool=True, # False: k-space need not lie as the T1w does
     progress:bool=True,
 )->dict: # the provenance that is written beside the image
-    "Reconstruct undersampled k-space, guided by a T1w file; refuses what does not fit, never returns a silent zero image."
+    ("Reconstruct undersampled k-space, guided by a T1w file; refuses what does not fit, never returns a "
+        "silent zero image.")
     target, tick, device = check_output(target), time.perf_counter(), best_device(device)
     with overheard() as heard:
         scan = read_scan(kspace, mask, aux, check)
@@ -61,10 +68,13 @@ def reconstruct_file(
         out = method.run(scan)
     (n, coils, h, w), moves = scan.kspace.shape, out.details.displacement
     moved = moves.norm(dim=1)[scan.aux.data[:, 0] > .05] if moves is not None else ()
-    shift = dict(displacement_px=round(float(moved.median()), 2) if len(moved) else None, folds=int(folds(moves).sum()) if moves is not None else None)
-    facts = record("mrbook reconstruct", "spatial and modal optimal transport (Wang et al. 2023)", dict(kspace=_data_file(kspace), mask=mask, aux=aux), device, tick, scan.aux.source, (*out.volume.notes, *heard),
+    shift = dict(displacement_px=round(float(moved.median()), 2) if len(moved) else None,
+        folds=int(folds(moves).sum()) if moves is not None else None)
+    facts = record("mrbook reconstruct", "spatial and modal optimal transport (Wang et al. 2023)",
+        dict(kspace=_data_file(kspace), mask=mask, aux=aux), device, tick, scan.aux.source, (*out.volume.notes, *heard),
         "The network was trained on synthetic heads; what was not measured is guessed, with the T1w as a guide.",
-        measured=round(float(scan.mask.float().mean()), 4), slices=n, coils=coils, config=asdict(method.model.config), declared=method.declared(), consistency=out.changed, **shift,
+        measured=round(float(scan.mask.float().mean()), 4), slices=n, coils=coils, config=asdict(method.model.config),
+        declared=method.declared(), consistency=out.changed, **shift,
         orientation=EXPECTED.format(n=n, h=h, w=w), weights=weights_sha256(OT_WEIGHTS[.25], weights))
     return write_result(out.volume, target, facts)
 
@@ -79,15 +89,18 @@ def train_recon_on_pairs(
     folder:str|Path, # checkpoints, logs and the finished weights
     preset:str="small", # tiny, small or paper
     spacing:float=2., # mm
-    align_steps:int|None=None, # of the alignment network alone, first, 0: none; None: the preset's, at most a quarter of all
-    **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
+    # of the alignment network alone, first, 0: none; None: the preset's, at most a quarter of all
+    align_steps:int|None=None,
+    # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
+    **options,
 )->dict: # row of the manifest in `folder`
     "Check a table of pairs, train OT reconstruction on it for all patterns and rates, keep the weights and curve.png."
     clock, folder, options = Clock(), Path(folder), {k: v for k, v in options.items() if v is not None}
     config = OTReconConfig.preset(preset, pattern="mixed", rate=(.25, .125, .0625))
     if config.align_steps: config = replace(config, similarity=1000.)
     first, rest = first_stage(config.align_steps, options.get("steps"), align_steps)
-    rows = read_pairs(table); held = [r for r in rows if r.split == "val"]
+    rows = read_pairs(table)
+    held = [r for r in rows if r.split == "val"]
     unit = lambda x: x / x.max().clamp(min=1e-6) # windowed by volume before
     pool = lambda split: tuple(map(unit, task_slices(pair_cohort(rows, spacing, split))[:2]))
     data, validation = pool("train"), pool("val") if held else None
@@ -98,8 +111,13 @@ def train_recon_on_pairs(
         before = go_on(train_alignment(folder/"align", data, validation, config, **own)).model
     own = options | (dict(steps=rest) if rest else {}) | dict(clock=clock, stage="reconstruction")
     run = train_ot(folder/"ot", data, validation, config, alignment=before, **own)
-    stages = dict(alignment=read_log(folder/"align"), reconstruction=run.history); loss_curve(stages, folder/"curve.png")
-    metric = dict(name="validation NMSE", value=run.best) if run.best is not None else dict(name="steps, no validation subjects", value=run.step)
-    row = dict(kind="ot", what=f"OT reconstruction, trained on {Path(table).name}", preset=preset, command=f"train_recon_on_pairs({str(table)!r}, {str(folder)!r}, {preset!r})", seed=options.get("seed", 0),
-        data=f"{sum(r.split == 'train' for r in rows)} training and {len(held)} validation subjects", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=sum(l[-1]["step"] for l in stages.values() if l), metric=metric)
+    stages = dict(alignment=read_log(folder/"align"), reconstruction=run.history)
+    loss_curve(stages, folder/"curve.png")
+    metric = dict(name="validation NMSE", value=run.best) if run.best is not None else dict(
+        name="steps, no validation subjects", value=run.step)
+    row = dict(kind="ot", what=f"OT reconstruction, trained on {Path(table).name}", preset=preset,
+        command=f"train_recon_on_pairs({str(table)!r}, {str(folder)!r}, {preset!r})", seed=options.get("seed", 0),
+        data=f"{sum(r.split == 'train' for r in rows)} training and {len(held)} validation subjects",
+        device=str(options.get("device")), minutes=round(run.minutes, 1),
+        steps=sum(l[-1]["step"] for l in stages.values() if l), metric=metric)
     return save_pretrained(OT_WEIGHTS[.25], run.model, asdict(config), row, folder=folder)

@@ -27,10 +27,12 @@ from ...learn.loop import Game, play, start_game
 from ...mri.kspace import fft2c, ifft2c
 from ...mri.phantom import image, phantom
 from ...mri.physics import Contrast
-from ...mri.sampling import PATTERNS, Encoding, hard_consistency, line_counts, sampling_mask, simulate_sensitivities, smooth_phase, undersample
+from ...mri.sampling import (PATTERNS, Encoding, hard_consistency, sampling_mask, simulate_sensitivities,
+    smooth_phase, undersample)
 from ...cohorts.missing_contrast import Pair, task_slices
 from ...scans.volume import Volume
-from ...nets.registration import Critic, CriticConfig, RegistrationConfig, RegistrationNet, bilateral_smoothness, local_correlation, misalignment, refine_displacement, registration_error, warp
+from ...nets.registration import (Critic, CriticConfig, RegistrationConfig, RegistrationNet, bilateral_smoothness,
+    local_correlation, misalignment, refine_displacement, registration_error, warp)
 from ...nets.varnet import Cascade, ImageCascades, Reconstruction, VarNet, VarNetConfig, check_inputs
 from ...learn.loop import Recipe, Run, settle_recipe
 from ...learn.weights import builds
@@ -40,7 +42,8 @@ from ...learn.weights import builds
 class ScanConfig:
     "How the two scans of a person are taken."
     coils: int = 1 # of the T2w scan
-    noise: float|tuple = .005 # sd of each channel, of every coil and of the T1w; the data range is 1; (least, most): drawn for every slice
+    # sd of each channel, of every coil and of the T1w; the data range is 1; (least, most): drawn for every slice
+    noise: float|tuple = .005
     phase: float = .5 # radians, rough sd of the T2w's smooth phase
     apart: tuple = (0., 6.) # least and largest misalignment, median inside the head, pixels
     turn: float = 3. # largest turn, degrees, before scaling to `apart`
@@ -51,8 +54,11 @@ class ScanConfig:
     def __post_init__(self):
         if self.coils < 1: raise ValueError(f"coils={self.coils}: at least one coil")
         least, most = self.noise if isinstance(self.noise, tuple) else (self.noise, self.noise)
-        if not 0 <= least <= most or (least == 0 < most): raise ValueError(f"noise={self.noise}: 0 or more; a range needs a least that is above 0 and not above its most")
-        if len(self.apart) != 2 or not 0 <= self.apart[0] <= self.apart[1]: raise ValueError(f"apart={self.apart}: the least and the largest misalignment in pixels, such as (3., 6.)")
+        if not 0 <= least <= most or (least == 0 < most):
+            raise ValueError(
+                f"noise={self.noise}: 0 or more; a range needs a least that is above 0 and not above its most")
+        if len(self.apart) != 2 or not 0 <= self.apart[0] <= self.apart[1]:
+            raise ValueError(f"apart={self.apart}: the least and the largest misalignment in pixels, such as (3., 6.)")
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #25cf7410
 def draw_misalignment(
@@ -61,11 +67,13 @@ def draw_misalignment(
     rng:torch.Generator,
 )->Tensor: # (1, 2, h, w), pixels
     "A random rigid and smooth displacement of known median length."
-    u = torch.rand(3, generator=rng).tolist(); seed = int(torch.randint(2**31, (1,), generator=rng))
+    u = torch.rand(3, generator=rng).tolist()
+    seed = int(torch.randint(2**31, (1,), generator=rng))
     shift = 2.5 * math.sin(2 * math.pi * u[0]), 2.5 * math.cos(2 * math.pi * u[0])
     field = misalignment(tuple(inside.shape), shift, scan.turn * (2 * u[1] - 1), scan.smooth, scan.width, seed)
     size = field.norm(dim=1)[0]
-    return field * (scan.apart[0] + u[2] * (scan.apart[1] - scan.apart[0])) / size[inside if inside.any() else slice(None)].median()
+    return field * (scan.apart[0] + u[2] * (scan.apart[1] - scan.apart[0])) / size[
+        inside if inside.any() else slice(None)].median()
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #3a277c5d
 def draw_noise(scan:ScanConfig, rng:torch.Generator)->Tensor: # (1, 1, 1, 1)
@@ -98,10 +106,12 @@ def acquire(
     coils = own(lambda i: simulate_sensitivities(scan.coils, (h, w), draws[i]))
     sd = own(lambda i: draw_noise(scan, rng)) if isinstance(scan.noise, tuple) else scan.noise
     noisy = lambda x: x + sd * torch.complex(*torch.randn(2, *x.shape, generator=rng))
-    return Acquisition(fft2c(noisy(coils * t2 * phase)), noisy(warp(t1, moved)).abs(), moved, coils if scan.known and scan.coils > 1 else None)
+    return Acquisition(fft2c(noisy(coils * t2 * phase)), noisy(warp(t1, moved)).abs(), moved,
+        coils if scan.known and scan.coils > 1 else None)
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #0a10f1f0
-FIRST = {"train": (7000, 500), "val": (7500, 200), "test": (7700, 300)} # first phantom seed and most subjects of each split
+# first phantom seed and most subjects of each split
+FIRST = {"train": (7000, 500), "val": (7500, 200), "test": (7700, 300)}
 PAPER_SIZE = 320, 320 # rows and columns of the paper's slices
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #f6badfff
@@ -116,7 +126,8 @@ def ot_slices(
 )->tuple[Tensor, Tensor, Tensor]: # T1w and T2w (n, 1, h, w) in [0, 1], volume maximum 1, aligned; brain, bool
     "Axial slices of both contrasts, without noise and not yet moved."
     lesions = int(np.random.default_rng([seed, 41]).integers(0, 9))
-    a = phantom(seed, spacing, lesions, head, cache=cache); brain = a.labels > 0
+    a = phantom(seed, spacing, lesions, head, cache=cache)
+    brain = a.labels > 0
     scans = [image(a, Contrast(w, field), clip=False) for w in ("t1w", "t2w")]
     pair = Pair(f"ot-{seed}", *(Volume(x / x.max(), a.affine) for x in scans), brain, lesions=brain)
     t1, t2, inside, _ = task_slices([pair], per_subject, size=size or (brain.shape[1], brain.shape[0]))
@@ -188,14 +199,19 @@ def check_masks(
     config, # pattern and rate
 ):
     "Patterns and rates that there are."
-    if config.pattern not in (*PATTERNS, "mixed"): raise ValueError(f"no pattern {config.pattern!r}; there are {', '.join(PATTERNS)} and mixed")
-    if not rates_of(config) or not all(0 < r <= 1 for r in rates_of(config)): raise ValueError(f"the rate is the share of k-space that is measured, in (0, 1], or several of them: {config.rate}")
+    if config.pattern not in (*PATTERNS, "mixed"):
+        raise ValueError(f"no pattern {config.pattern!r}; there are {', '.join(PATTERNS)} and mixed")
+    if not rates_of(config) or not all(0 < r <= 1 for r in rates_of(config)):
+        raise ValueError(
+            f"the rate is the share of k-space that is measured, in (0, 1], or several of them: {config.rate}")
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #56908972
 OT_RECIPE = Recipe(batch_size=4, lr=1e-3, warmup=0, decay="linear", clip=0., ema=.995) # ours
-OT_PAPER = replace(OT_RECIPE, lr=1e-4, decay="none", ema=0.) # a constant rate, no average; the paper gives no batch, SAN's is 4
+# a constant rate, no average; the paper gives no batch, SAN's is 4
+OT_PAPER = replace(OT_RECIPE, lr=1e-4, decay="none", ema=0.)
 GUIDES = {"none": 0, "aligned": 1, "synthetic": 1, "both": 2} # what the later cascades see, in images
 
+# %% ../../../nbs/methods/ot/00_ot.ipynb #44c3fbdf
 @dataclass(frozen=True)
 class OTReconConfig:
     "Networks, losses and scans; `preset` gives the named ones."
@@ -230,8 +246,13 @@ class OTReconConfig:
         settle_recipe(self, OT_RECIPE)
         if self.guide not in GUIDES: raise ValueError(f"no guide {self.guide!r}; there are {', '.join(GUIDES)}")
         check_masks(self)
-        if not 0 <= self.draft <= self.reconstruction.cascades or (self.guided and self.draft == self.reconstruction.cascades): raise ValueError(f"draft={self.draft} of {self.reconstruction.cascades} cascades leaves none that sees the guide")
-        if self.passes < 1 or (self.passes > 1 and not (self.guided and self.isa and self.refine)): raise ValueError(f"passes={self.passes}: at least one; a second one aligns again, which needs a guide, isa and refine")
+        if not 0 <= self.draft <= self.reconstruction.cascades or (
+                self.guided and self.draft == self.reconstruction.cascades):
+            raise ValueError(
+                f"draft={self.draft} of {self.reconstruction.cascades} cascades leaves none that sees the guide")
+        if self.passes < 1 or (self.passes > 1 and not (self.guided and self.isa and self.refine)):
+            raise ValueError(
+                f"passes={self.passes}: at least one; a second one aligns again, which needs a guide, isa and refine")
         if self.inner < 0: raise ValueError(f"inner={self.inner}: 0 or more rounds")
 
     @property
@@ -245,9 +266,12 @@ class OTReconConfig:
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #78ae09b3
 OT_PRESETS = dict(
-    tiny=OTReconConfig(VarNetConfig.preset("tiny", hard=True), RegistrationConfig.preset("tiny"), VarNetConfig.preset("tiny", cascades=1), CriticConfig.preset("tiny"), draft=1),
+    tiny=OTReconConfig(VarNetConfig.preset("tiny", hard=True), RegistrationConfig.preset("tiny"),
+        VarNetConfig.preset("tiny", cascades=1), CriticConfig.preset("tiny"), draft=1),
     small=OTReconConfig(),
-    paper=OTReconConfig(VarNetConfig.preset("paper"), RegistrationConfig.preset("paper"), VarNetConfig.preset("paper", sensitivity=0), CriticConfig.preset("paper"), guide="synthetic", pairing=0., early=0., inner=1,
+    paper=OTReconConfig(VarNetConfig.preset("paper"), RegistrationConfig.preset("paper"),
+        VarNetConfig.preset("paper", sensitivity=0), CriticConfig.preset("paper"), guide="synthetic", pairing=0.,
+        early=0., inner=1,
                         mask_seed=0, align_steps=0, recipe=OT_PAPER),
 )
 
@@ -257,7 +281,9 @@ def parse_config(
     values:dict, # `asdict` of one, as JSON gives it back
 ): # an instance
     "The way back from JSON, dataclasses within dataclasses."
-    def back(default, v): return parse_config(type(default), v) if hasattr(default, "__dataclass_fields__") else tuple(v) if isinstance(v, list) else v
+    def back(default, v):
+        return parse_config(type(default), v) if hasattr(default, "__dataclass_fields__") else tuple(v) if isinstance(v,
+            list) else v
     defaults = {f.name: f.default for f in fields(kind)}
     return kind(**{k: back(defaults[k], v) for k, v in values.items()})
 
@@ -303,8 +329,12 @@ class OTNet(nn.Module):
     )->tuple[Tensor|None, Tensor, Tensor|None]: # displacement, x_A, and the displacement before its refinement
         "OT_S of eq. (2)."
         if self.registration is None: return None, aux, None
-        c = self.config; own = phi = self.registration(aux, seen.detach()) if begun is None else begun # alignment looks at the draft, it does not teach it
-        if c.refine: phi = phi + (refine_displacement(aux, seen, phi, c.refine, stiffness=c.stiffness, turn=c.turn) - phi).detach()
+        # alignment looks at the draft, it does not teach it
+        c = self.config
+        own = phi = self.registration(aux, seen.detach()) if begun is None else begun
+        if c.refine:
+            phi = phi + (refine_displacement(aux, seen, phi, c.refine, stiffness=c.stiffness, turn=c.turn)
+                - phi).detach()
         return phi, warp(aux, phi), own
 
     def synthesise(self, aligned:Tensor)->Tensor: # T1w to T2w, (n, 1, h, w) both
@@ -313,7 +343,8 @@ class OTNet(nn.Module):
 
     def guide(self, aligned, synthetic): # what the later cascades see, or None
         if not self.config.guided: return None
-        return dict(aligned=aligned, synthetic=synthetic).get(self.config.guide, None) if self.config.guide != "both" else torch.cat([aligned, synthetic], 1)
+        return dict(aligned=aligned, synthetic=synthetic).get(self.config.guide,
+            None) if self.config.guide != "both" else torch.cat([aligned, synthetic], 1)
 
     def forward(self,
         measured:Tensor, # (n, coils, h, w) complex, zero where not measured
@@ -328,12 +359,18 @@ class OTNet(nn.Module):
         for cascade in r.cascades[:c.draft]: k = cascade(k, measured, encoding)
         draft = k
         for _ in range(c.passes): # each from the draft, with a T1w aligned to the best image so far
-            if c.guided: phi, aligned, begun = self.align(aux, magnitude(k), phi); own = begun if own is None else own; synthetic = self.synthesise(aligned)
+            if c.guided:
+                phi, aligned, begun = self.align(aux, magnitude(k), phi)
+                own = begun if own is None else own
+                synthetic = self.synthesise(aligned)
             k = draft
             for cascade in r.cascades[c.draft:]: k = cascade(k, measured, encoding, self.guide(aligned, synthetic))
             if c.reconstruction.hard: k = hard_consistency(k, measured, mask)
-        if c.cms and not c.guided: phi, aligned, own = self.align(aux, magnitude(k)); synthetic = self.synthesise(aligned)
-        return Joint(Reconstruction(encoding.reduce(ifft2c(k)), k, encoding.sensitivities), draft, phi, aligned, synthetic, own)
+        if c.cms and not c.guided:
+            phi, aligned, own = self.align(aux, magnitude(k))
+            synthetic = self.synthesise(aligned)
+        return Joint(Reconstruction(encoding.reduce(ifft2c(k)), k, encoding.sensitivities), draft, phi, aligned,
+            synthetic, own)
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #e657a12a
 def reconstruction_error(
@@ -376,14 +413,16 @@ class OTGame(Game):
 
     def players(self):
         r, rounds = self.refiner, self.config.inner > 0
-        inner = dict(synthesis=r.synthesis if rounds else None, modal=self.modal, alignment=r.registration if rounds else None, spatial=self.spatial)
+        inner = dict(synthesis=r.synthesis if rounds else None, modal=self.modal,
+            alignment=r.registration if rounds else None, spatial=self.spatial)
         return dict(joint=[r]) | {k: [m] for k, m in inner.items() if m is not None}
 
     def joint_terms(self, kspace, mask, aux, sensitivities): # lines 2 to 5, and the networks' answers
         "Eq. (10)."
         c, out = self.config, self.refiner(torch.where(mask, kspace, 0), mask, aux, sensitivities)
         terms = dict(reconstruction=c.alpha * reconstruction_error(out.reconstruction.kspace, kspace))
-        if c.guided and c.early and c.draft: terms["early"] = c.alpha * c.early * reconstruction_error(out.draft, kspace)
+        if c.guided and c.early and c.draft:
+            terms["early"] = c.alpha * c.early * reconstruction_error(out.draft, kspace)
         if self.spatial: terms["spatial"] = c.beta * self.spatial(out.synthetic).mean()
         if self.modal: terms["modal"] = c.delta * self.modal(out.synthetic).mean()
         if out.proposal is not None: # the network learns from its own displacement
@@ -402,20 +441,24 @@ class OTGame(Game):
         if not self.spatial: return
         if c.inner:
             with torch.no_grad(): synthetic = r.synthesise(aligned)
-            with frozen(self.spatial, r.synthesis): terms = dict(inner_spatial=c.beta * self.spatial(r.synthesise(r.align(aux, seen)[1])).mean())
+            with frozen(self.spatial, r.synthesis):
+                terms = dict(inner_spatial=c.beta * self.spatial(r.synthesise(r.align(aux, seen)[1])).mean())
             yield "alignment", terms
         yield "spatial", dict(spatial_critic=critic_loss(self.spatial, real, synthetic))
 
     def turns(self, batch, rng):
         (kspace, mask, aux, sensitivities), r = batch, self.refiner
-        with frozen(*[m for m in (self.modal, self.spatial) if m is not None]): terms, out = self.joint_terms(kspace, mask, aux, sensitivities)
+        with frozen(*[m for m in (self.modal, self.spatial) if m is not None]):
+            terms, out = self.joint_terms(kspace, mask, aux, sensitivities)
         yield "joint", terms
         if not self.config.cms: return
         real, aligned, synthetic = magnitude(kspace), out.aligned.detach(), out.synthetic.detach()
         seen = magnitude(out.draft if self.config.guided else out.reconstruction.kspace).detach()
         for i in range(max(1, self.config.inner)):
             if i: # lines 14 and 15
-                with torch.no_grad(): aligned = r.align(aux, seen)[1]; synthetic = r.synthesise(aligned)
+                with torch.no_grad():
+                    aligned = r.align(aux, seen)[1]
+                    synthetic = r.synthesise(aligned)
             yield from self.inner_round(real, aux, seen, aligned, synthetic)
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #9df28b7e
@@ -425,9 +468,12 @@ def check_pool(
     "Refuse slices that cannot be trained on."
     if len(data) != 2: raise ValueError(f"expected (T1w, T2w), got {len(data)} tensors")
     for name, x in dict(T1w=data[0], T2w=data[1]).items():
-        if x.ndim != 4 or x.shape[1] != 1 or x.shape != data[0].shape or len(x) == 0: raise ValueError(f"T1w and T2w must both be (N, 1, h, w), slice by slice: {name} is {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != 1 or x.shape != data[0].shape or len(x) == 0:
+            raise ValueError(f"T1w and T2w must both be (N, 1, h, w), slice by slice: {name} is {tuple(x.shape)}")
         if not x.float().isfinite().all(): raise ValueError(f"the {name} slices hold NaN or infinite values")
-        if x.min() < -1e-3 or x.max() > 1 + 1e-3: raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]: divide each volume by its maximum")
+        if x.min() < -1e-3 or x.max() > 1 + 1e-3:
+            raise ValueError(
+                f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]: divide each volume by its maximum")
     return data[0].float(), data[1].float()
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #9ca938e9
@@ -436,7 +482,8 @@ def draw_masks(
     size:tuple[int, int], # (h, w)
 ): # function seed -> bool (1, 1, h, w)
     "Masks by seed: of every pattern and rate the one of `mask_seed`, or one of 64."
-    known, kinds = {}, [(p, r) for r in rates_of(config) for p in (PATTERNS if config.pattern == "mixed" else (config.pattern,))]
+    known, kinds = {}, [(p, r) for r in rates_of(config)
+        for p in (PATTERNS if config.pattern == "mixed" else (config.pattern,))]
     def mask(seed):
         kind, s = kinds[seed % len(kinds)], seed // len(kinds) % 64 if config.mask_seed is None else config.mask_seed
         if (kind, s) not in known: known[kind, s] = sampling_mask(kind[0], size, kind[1], s)
@@ -451,9 +498,11 @@ def ot_batches(
     flip:bool=True, # mirror half of the slices, left for right
 ): # function (step, rng) -> k-space, masks, T1w as taken, sensitivities or None
     "Random slices, scanned anew, decided by the generator alone."
-    t1, t2 = check_pool(data); mask = draw_masks(config, tuple(t2.shape[-2:]))
+    t1, t2 = check_pool(data)
+    mask = draw_masks(config, tuple(t2.shape[-2:]))
     def batch(step, rng):
-        i, seeds = torch.randint(len(t2), (batch_size,), generator=rng), torch.randint(2**31, (batch_size,), generator=rng).tolist()
+        i, seeds = torch.randint(len(t2), (batch_size,), generator=rng), torch.randint(2**31, (batch_size,),
+            generator=rng).tolist()
         mirrored = (torch.rand(batch_size, 1, 1, 1, generator=rng) < .5) & flip
         a = acquire(*[torch.where(mirrored, x[i].flip(-1), x[i]) for x in (t1, t2)], config.scan, seeds[0])
         return a.kspace, torch.cat([mask(s) for s in seeds]), a.aux, a.sensitivities
@@ -468,19 +517,26 @@ def recon_scores(
 ): # function network -> {'validation': NMSE, 'psnr': dB, 'pixels': median distance}; None without data
     "What is watched during training."
     if data is None: return None
-    t1, t2 = check_pool(data); keep = torch.linspace(0, len(t2) - 1, min(most, len(t2))).round().long(); t1, t2 = t1[keep], t2[keep]
+    t1, t2 = check_pool(data)
+    keep = torch.linspace(0, len(t2) - 1, min(most, len(t2))).round().long()
+    t1, t2 = t1[keep], t2[keep]
     a, mask = acquire(t1, t2, config.scan, 1), draw_masks(config, tuple(t2.shape[-2:]))
     masks = torch.cat([mask(i) for i in range(len(t2))])
     def scores(net):
         device, off, distance = next(net.parameters()).device, [], []
         for part in torch.arange(len(t2)).split(batch):
             to = lambda x: None if x is None else x[part].to(device)
-            with torch.no_grad(): out = net(to(torch.where(masks, a.kspace, 0)), to(masks), to(a.aux), to(a.sensitivities))
+            with torch.no_grad():
+                out = net(to(torch.where(masks, a.kspace, 0)), to(masks), to(a.aux), to(a.sensitivities))
             off.append((out.magnitude - to(t2)).square().mean((1, 2, 3)).cpu())
-            if getattr(out, "displacement", None) is not None: distance.append(registration_error(out.displacement.cpu(), a.moved[part])[t1[part] > .05])
+            if getattr(out, "displacement", None) is not None:
+                distance.append(registration_error(out.displacement.cpu(), a.moved[part])[t1[part] > .05])
         off, energy, rates = torch.cat(off), t2.square().mean((1, 2, 3)), masks.float().mean((1, 2, 3))
-        near = {f"psnr at {r:g}": float(-10 * off[(rates / r - 1).abs() < .2].clamp(min=1e-12).log10().mean()) for r in rates_of(config)} if len(rates_of(config)) > 1 else {}
-        return near | dict(validation=float((off / energy.clamp(min=1e-8)).mean()), psnr=float(-10 * off.clamp(min=1e-12).log10().mean())) | (dict(pixels=float(torch.cat(distance).median())) if distance else {})
+        near = {f"psnr at {r:g}": float(-10 * off[(rates / r - 1).abs() < .2].clamp(min=1e-12).log10().mean())
+            for r in rates_of(config)} if len(rates_of(config)) > 1 else {}
+        return near | dict(validation=float((off / energy.clamp(min=1e-8)).mean()),
+            psnr=float(-10 * off.clamp(min=1e-12).log10().mean())) | (
+            dict(pixels=float(torch.cat(distance).median())) if distance else {})
     return scores
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #2c28b8f8
@@ -488,36 +544,46 @@ def train_recon(
     game, # class of the game: `OTGame` or a baseline's
     config, # of the game
     folder, # checkpoint, weights and log
-    data, # T1w and T2w (N, 1, h, w) in [0, 1], aligned, of the training subjects; or a function (step, rng) -> batch, as `ot_batches` makes
+    # T1w and T2w (N, 1, h, w) in [0, 1], aligned, of the training subjects; or a function (step, rng) -> batch, as
+    # `ot_batches` makes
+    data,
     validation:tuple|None=None, # the same of other subjects; None: the last weights are kept, not the best
     batch_size:int|None=None, # None: the recipe's
     alignment:RegistrationNet|None=None, # trained before, by `train_alignment`: the game's own starts from it
     **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, lr, ...
 )->Run:
     "Train a reconstruction game; resumes from the checkpoint in `folder`. Without an end: 100 epochs."
-    defaults = asdict(config.recipe); size = defaults["batch_size"] = batch_size or config.recipe.batch_size
+    defaults = asdict(config.recipe)
+    size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys():
         if callable(data): raise ValueError("training needs an end: give steps or max_minutes")
         defaults["steps"] = 100 * math.ceil(len(data[0]) / size)
-    batches, begun = data if callable(data) else ot_batches(data, config, size), start_game(lambda: game(config), options.get("seed", 0))
-    if alignment is not None and getattr(begun.refiner, "registration", None) is not None: begun.refiner.registration.load_state_dict(alignment.state_dict())
+    batches, begun = data if callable(data) else ot_batches(data, config, size), start_game(lambda: game(config),
+        options.get("seed", 0))
+    if alignment is not None and getattr(begun.refiner, "registration", None) is not None:
+        begun.refiner.registration.load_state_dict(alignment.state_dict())
     return play(begun, batches, folder, recon_scores(validation, config), **defaults | options)
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #7158272d
 class AlignmentGame(Game):
     "The displacement network alone, before reconstruction and synthesis are learnt."
-    def __init__(self, config:OTReconConfig=OTReconConfig()): # registration, eta, similarity, masks and scan of it are used
+    # registration, eta, similarity, masks and scan of it are used
+    def __init__(self, config:OTReconConfig=OTReconConfig()):
         super().__init__()
         self.config, self.refiner = config, RegistrationNet(config.registration)
 
     def turns(self, batch, rng):
         (kspace, mask, aux, _), c = batch, self.config
-        phi = self.refiner(aux, magnitude(torch.where(mask, kspace, 0))); aligned = warp(aux, phi)
-        yield "generator", dict(similarity=(c.similarity or 1000.) * (1 - local_correlation(aligned, magnitude(kspace))), smoothness=c.eta * bilateral_smoothness(phi, aligned))
+        phi = self.refiner(aux, magnitude(torch.where(mask, kspace, 0)))
+        aligned = warp(aux, phi)
+        yield "generator", dict(similarity=(c.similarity or 1000.)
+            * (1 - local_correlation(aligned, magnitude(kspace))),
+            smoothness=c.eta * bilateral_smoothness(phi, aligned))
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #f26396e0
 ALIGN_RECIPE = replace(OT_RECIPE, lr=2e-3, ema=.99, clip=1000.)
 
+# %% ../../../nbs/methods/ot/00_ot.ipynb #f31e6b68
 def train_alignment(
     folder, # checkpoint, weights and log
     data, # T1w and T2w (N, 1, h, w) in [0, 1], aligned; or a function (step, rng) -> batch
@@ -529,9 +595,13 @@ def train_alignment(
     "Train the displacement network alone; resumes."
     scores = None
     if validation is not None:
-        t1, t2 = check_pool(validation); keep = torch.linspace(0, len(t2) - 1, min(32, len(t2))).round().long(); mask = draw_masks(config, tuple(t2.shape[-2:]))
-        a, masks = acquire(t1[keep], t2[keep], config.scan, 1), torch.cat([mask(i) for i in range(len(keep))]); seen = magnitude(torch.where(masks, a.kspace, 0))
-        scores = lambda net: dict(validation=float(registration_error(net(a.aux.to(d := next(net.parameters()).device), seen.to(d)).cpu(), a.moved)[t1[keep] > .05].median()))
+        t1, t2 = check_pool(validation)
+        keep = torch.linspace(0, len(t2) - 1, min(32, len(t2))).round().long()
+        mask = draw_masks(config, tuple(t2.shape[-2:]))
+        a, masks = acquire(t1[keep], t2[keep], config.scan, 1), torch.cat([mask(i) for i in range(len(keep))])
+        seen = magnitude(torch.where(masks, a.kspace, 0))
+        scores = lambda net: dict(validation=float(registration_error(
+            net(a.aux.to(d := next(net.parameters()).device), seen.to(d)).cpu(), a.moved)[t1[keep] > .05].median()))
     batches = data if callable(data) else ot_batches(data, config, batch_size)
     begun = start_game(lambda: AlignmentGame(config), options.get("seed", 0))
     return play(begun, batches, folder, scores, **asdict(ALIGN_RECIPE) | dict(batch_size=batch_size) | options)
@@ -565,11 +635,16 @@ def check_aux(
     like:Tensor, # k-space (n, coils, h, w)
 )->Tensor: # (n, 1, h, w) float32
     "A T1w that can guide the reconstruction of this k-space."
-    x = torch.as_tensor(aux if isinstance(aux, Tensor) else np.ascontiguousarray(aux)); want = (len(like), 1, *like.shape[-2:])
+    x = torch.as_tensor(aux if isinstance(aux, Tensor) else np.ascontiguousarray(aux))
+    want = (len(like), 1, *like.shape[-2:])
     if x.is_complex(): raise ValueError("the auxiliary image is complex: pass its magnitude")
     if x.ndim == 2: x = x[None]
     if x.ndim == 3: x = x[:, None]
-    if tuple(x.shape) != want: raise ValueError(f"the auxiliary image {tuple(x.shape)} does not fit the k-space: expected {want}, slice by slice on the same grid and in the same orientation (rows along the readout, columns along the phase encoding)" + ("; this one looks transposed" if tuple(x.shape) == (*want[:2], want[3], want[2]) else ""))
+    if tuple(x.shape) != want:
+        raise ValueError(
+            f"the auxiliary image {tuple(x.shape)} does not fit the k-space: expected {want}, slice by slice on "
+            f"the same grid and in the same orientation (rows along the readout, columns along the phase "
+            f"encoding)" + ("; this one looks transposed" if tuple(x.shape) == (*want[:2], want[3], want[2]) else ""))
     if not x.float().isfinite().all(): raise ValueError("the auxiliary image has NaN or infinite values")
     if not x.any(): raise ValueError("the auxiliary image is zero everywhere: there is nothing to be guided by")
     return x.float()
@@ -587,7 +662,9 @@ def reconstruct_slices(
 )->Joint: # on the CPU
     "Reconstruct slices with everything that the networks say; refuses what does not fit."
     device, mode, parts = next(model.parameters()).device, model.training, []
-    k, m = undersample(kspace, mask); k = k.to(torch.complex64); n = len(k)
+    k, m = undersample(kspace, mask)
+    k = k.to(torch.complex64)
+    n = len(k)
     x = None if aux is None else check_aux(aux, k)
     if x is not None: x = x / x.max().clamp(min=1e-12) # one scale for all slices
     model.eval()
@@ -615,7 +692,9 @@ class OTRecon(Reconstructor):
         model:OTNet, # trained
         batch_size:int=8, # slices at a time
         progress:bool=False, # a bar, slice by slice
-    ): self.model, self.batch_size, self.progress, self.hard = model.eval(), batch_size, progress, model.config.reconstruction.hard
+    ):
+        self.model, self.batch_size, self.progress = model.eval(), batch_size, progress
+        self.hard = model.config.reconstruction.hard
 
     @classmethod
     def from_pretrained(cls,
@@ -627,7 +706,9 @@ class OTRecon(Reconstructor):
         "A trained network, ready for whole scans."
         found = next((p for p in (name, folder) if p is not None and Path(p, "config.json").is_file()), None)
         if found is not None: return cls.from_folder(found, device, **options)
-        if name not in cls.shipped: raise ValueError(f"no reconstruction is called {str(name)!r}, and there is no such folder with a config.json; there are {', '.join(cls.shipped)}")
+        if name not in cls.shipped:
+            raise ValueError(f"no reconstruction is called {str(name)!r}, and there is no such folder with a "
+                f"config.json; there are {', '.join(cls.shipped)}")
         return cls(load_ot(.25, device, folder), **options)
 
     def networks(self): return dict(model=(self.model, self.kind, asdict(self.model.config)))
@@ -639,9 +720,13 @@ class OTRecon(Reconstructor):
         "All that the networks say: displacement, aligned T1w, synthetic T2w."
         return reconstruct_slices(self.model, kspace, mask, aux, sensitivities, self.batch_size, self.progress)
 
-    def answer(self, kspace, mask, aux): out = self.details(kspace, mask, aux); return out.reconstruction.kspace, out
-    def complete(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).reconstruction.kspace
-    def reconstruct(self, kspace, mask, aux=None, sensitivities=None): return self.details(kspace, mask, aux, sensitivities).magnitude
+    def answer(self, kspace, mask, aux):
+        out = self.details(kspace, mask, aux)
+        return out.reconstruction.kspace, out
+    def complete(self, kspace, mask, aux=None, sensitivities=None):
+        return self.details(kspace, mask, aux, sensitivities).reconstruction.kspace
+    def reconstruct(self, kspace, mask, aux=None, sensitivities=None):
+        return self.details(kspace, mask, aux, sensitivities).magnitude
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #e7723a99
 @builds("ot")
@@ -652,7 +737,8 @@ def build_ot(
     return OTNet(parse_config(OTReconConfig, config))
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #dd01e019
-OT_WEIGHTS = {.25: "ot/recon", .125: "ot/recon", .0625: "ot/recon"} # names of the shipped networks, one coil; one was trained on all rates
+# names of the shipped networks, one coil; one was trained on all rates
+OT_WEIGHTS = {.25: "ot/recon", .125: "ot/recon", .0625: "ot/recon"}
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #164a3629
 def load_ot(
@@ -662,7 +748,9 @@ def load_ot(
 )->OTNet:
     "A shipped network."
     from mrbook.learn.weights import load
-    if rate not in OT_WEIGHTS: raise ValueError(f"no network was trained for a rate of {rate:g}; there are {', '.join(f'{r:g}' for r in OT_WEIGHTS)}")
+    if rate not in OT_WEIGHTS:
+        raise ValueError(
+            f"no network was trained for a rate of {rate:g}; there are {', '.join(f'{r:g}' for r in OT_WEIGHTS)}")
     return load(OT_WEIGHTS[rate], device, folder=folder)
 
 # %% ../../../nbs/methods/ot/00_ot.ipynb #b2830ddf
@@ -670,5 +758,6 @@ def parameter_counts(
     game:Game, # an `OTGame`, or any other
 )->dict: # name of the part -> parameters
     "Parameters of a game's networks, part by part."
-    parts = {k: m for k, m in game.refiner.named_children()} | {k: m for k, m in game.named_children() if k != "refiner"}
+    parts = {k: m for k, m in game.refiner.named_children()} | {k: m for k,
+        m in game.named_children() if k != "refiner"}
     return {k: sum(p.numel() for p in m.parameters()) for k, m in parts.items()}

@@ -15,8 +15,10 @@ from pathlib import Path
 import numpy as np, torch
 from torch import Tensor
 
-from .baselines import NetworkReconstructor, SANConfig, VarNetRunConfig, build_plain, build_san, train_san, train_varnet
-from .ot import FIRST, OTRecon, OTReconConfig, PairedScan, Reconstructor, ScanConfig, acquire, build_ot, load_ot, ot_slices, train_alignment, train_ot
+from mrbook.methods.ot.baselines import (NetworkReconstructor, SANConfig, VarNetRunConfig, build_plain, build_san,
+    train_san, train_varnet)
+from .ot import (FIRST, OTRecon, OTReconConfig, PairedScan, Reconstructor, ScanConfig, acquire,
+    build_ot, load_ot, ot_slices, train_alignment, train_ot)
 from ...mri.sampling import RATES
 from ...nets.registration import CriticConfig, RegistrationConfig, RegistrationNet
 from ...nets.varnet import Refiner, VarNetConfig
@@ -30,7 +32,8 @@ FIELDS = 3., 3., .055 # tesla: every third head is seen as a low-field scanner s
 COMMON = dict(pattern="mixed", rate=RATES, scan=ScanConfig(noise=(.005, .05), phase=1.))
 CRITIC, FIELD = CriticConfig((8, 16, 32)), RegistrationConfig.preset("small")
 BASE = dict(
-    ot=OTReconConfig(R, FIELD, VarNetConfig.preset("tiny", cascades=1), CRITIC, draft=1, refine=5, similarity=1000., **COMMON),
+    ot=OTReconConfig(R, FIELD, VarNetConfig.preset("tiny", cascades=1), CRITIC, draft=1, refine=5, similarity=1000.,
+        **COMMON),
     varnet=VarNetRunConfig(R, **COMMON),
     beside=VarNetRunConfig(replace(R, aux=1), **COMMON),
     san=SANConfig(replace(R, aux=1), FIELD, (16, 32, 64), CRITIC, local=1., **COMMON),
@@ -47,28 +50,35 @@ class ReconPlan:
     subjects: int = 36 # the first so many of the training split
 
     @property
-    def name(self): return "-".join([self.method, *(f"{k}={v}" for k, v in self.changes)] + [f"seed{self.seed}"] * (self.seed > 0))
+    def name(self):
+        return "-".join([self.method, *(f"{k}={v}" for k, v in self.changes)] + [f"seed{self.seed}"] * (self.seed > 0))
     @property
     def config(self): return replace(BASE["ot" if self.method == "align" else self.method], **dict(self.changes))
 
 # %% ../../../nbs/methods/ot/04_recipes.ipynb #77a49039
-STUDY_PLANS = {"ot/recon": [ReconPlan("align", steps=3000), ReconPlan("ot")], "ot/studies": [ReconPlan("varnet"), ReconPlan("ot", (("isa", False),)), ReconPlan("beside"), ReconPlan("san")]} # name of the weights -> what is in them
+# name of the weights -> what is in them
+STUDY_PLANS = {"ot/recon": [ReconPlan("align", steps=3000), ReconPlan("ot")],
+    "ot/studies": [ReconPlan("varnet"), ReconPlan("ot", (("isa", False),)), ReconPlan("beside"), ReconPlan("san")]}
 
 # %% ../../../nbs/methods/ot/04_recipes.ipynb #2ccf35ed
 def _subject(seed, spacing, cache, field):
     path = None if cache is None else Path(cache)/f"ot-{seed}-{spacing:g}mm-{field:g}T.npz"
     if path is None or not path.exists():
-        slices = dict(zip(("t1", "t2", "brain"), ot_slices(seed, spacing, field=field))); slices = {k: (v if k == "brain" else v.half()).numpy() for k, v in slices.items()}
+        slices = dict(zip(("t1", "t2", "brain"), ot_slices(seed, spacing, field=field)))
+        slices = {k: (v if k == "brain" else v.half()).numpy() for k, v in slices.items()}
         if path is None: return slices
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part.npz"); np.savez_compressed(part, **slices); part.replace(path)
+        part = path.with_suffix(".part.npz")
+        np.savez_compressed(part, **slices)
+        part.replace(path)
     with np.load(path) as d: return dict(d)
 
 # %% ../../../nbs/methods/ot/04_recipes.ipynb #e8bfe0d9
 def _people(n, split, spacing, cache, fields=FIELDS):
     first, most = FIRST[split]
     if not 0 < n <= most: raise ValueError(f"the {split} split holds 1 to {most} subjects: {n}")
-    return [(s, {k: torch.from_numpy(v) for k, v in _subject(s, spacing, cache, fields[i % len(fields)]).items()}) for i, s in enumerate(range(first, first + n))]
+    return [(s, {k: torch.from_numpy(v) for k, v in _subject(s, spacing, cache, fields[i % len(fields)]).items()})
+        for i, s in enumerate(range(first, first + n))]
 
 def run_slices(
     n:int, # subjects
@@ -93,8 +103,11 @@ def run_people(
     "What a study is measured on: the first subjects of a split, scanned."
     people = []
     for seed, p in _people(n, split, spacing, cache, (field,)):
-        total = len(p["t1"]); i = torch.arange(total) if per_subject is None else torch.linspace(0, total - 1, min(per_subject, total) + 2)[1:-1].round().long()
-        t1, t2, brain = p["t1"].float()[i], p["t2"].float()[i], p["brain"][i]; a = acquire(t1, t2, scan, seed, together=True)
+        total = len(p["t1"])
+        i = torch.arange(total) if per_subject is None else torch.linspace(0, total - 1,
+            min(per_subject, total) + 2)[1:-1].round().long()
+        t1, t2, brain = p["t1"].float()[i], p["t2"].float()[i], p["brain"][i]
+        a = acquire(t1, t2, scan, seed, together=True)
         people.append(PairedScan(f"ot-{seed}", a.kspace, a.aux, t2, t1, brain, a.moved, a.sensitivities, spacing))
     return people
 
@@ -108,22 +121,31 @@ def train_plan(
 )->Run:
     "Train one network of a study; resumes."
     slices, where, alignment = partial(run_slices, **(data or {})), Path(folder)/plan.name, None
-    options = dict(seed=plan.seed, steps=plan.steps, device="cpu", precision="bf16", lr=2e-3, warmup=50, batch_size=4 if plan.method == "align" else 2, validate_every=200) | options
+    options = dict(seed=plan.seed, steps=plan.steps, device="cpu", precision="bf16", lr=2e-3, warmup=50,
+        batch_size=4 if plan.method == "align" else 2, validate_every=200) | options
     pools, config = (slices(plan.subjects), slices(validation, "val")), plan.config
     if plan.method == "align": return train_alignment(where, *pools, config, **options)
     if plan.method == "san" or (plan.method == "ot" and config.isa):
         path = Path(folder)/"align/model.safetensors"
-        if not path.exists(): raise FileNotFoundError(f"{path} is missing: train the plan 'align' in this folder first, the alignment of {plan.name} starts from it")
-        alignment = RegistrationNet(config.registration); alignment.load_state_dict(load_tensors(path)[0])
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{path} is missing: train the plan 'align' in this folder first, the alignment of {plan.name} "
+                f"starts from it")
+        alignment = RegistrationNet(config.registration)
+        alignment.load_state_dict(load_tensors(path)[0])
     fit = dict(ot=train_ot, varnet=train_varnet, beside=train_varnet, san=train_san)[plan.method]
     return fit(where, *pools, config, alignment=alignment, **options)
 
 # %% ../../../nbs/methods/ot/04_recipes.ipynb #98a4d108
 def _facts(plan, trained): # weights, and what is known of the run
-    run = kept_run(Path(trained)/plan.name); facts = run.state
+    run = kept_run(Path(trained)/plan.name)
+    facts = run.state
     course = [{k: round(v, 4) for k, v in l.items()} for l in run.log if "validation" in l]
-    return run.tensors, dict(method=plan.method, seed=plan.seed, steps=plan.steps, subjects=plan.subjects, best_step=facts["step"], validation=facts["validation"], config=asdict(plan.config), minutes=run.minutes, course=course)
+    return run.tensors, dict(method=plan.method, seed=plan.seed, steps=plan.steps, subjects=plan.subjects,
+        best_step=facts["step"], validation=facts["validation"], config=asdict(plan.config), minutes=run.minutes,
+        course=course)
 
+# %% ../../../nbs/methods/ot/04_recipes.ipynb #9a2333ef
 def ship_plans(
     weights:str, # name of the file, of `STUDY_PLANS`
     trained:str|Path, # folder of `train_plan`
@@ -132,13 +154,24 @@ def ship_plans(
     folder:str|Path|None=None, # where the weights go; None: the package
 )->dict: # row of the manifest
     "Put the networks of a study into one file; that of `ot/recon` alone."
-    found = {p.name: _facts(p, trained) for p in (STUDY_PLANS[weights] if plans is None else plans)}; runs = {k: facts for k, (_, facts) in found.items()}
-    own = dict(kind="ot", what="OT reconstruction, one coil, all patterns and rates") if weights == "ot/recon" else dict(what=f"{len(runs)} networks of the OT reconstruction studies")
-    row = own | dict(preset="tiny", command=f"from mrbook.methods.ot.recipes import *; [train_plan(p, 'runs/ot') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/ot')", seed=0, data="phantom subjects 7000 to 7035, every third at 0.055 T, noise 0.005 to 0.05; validated on 7500 to 7505",
-        device="one CPU core, bf16", minutes=round(sum(r["minutes"] for r in runs.values()), 1), metric=dict(name="mean validation NMSE of its networks", value=float(np.mean([r["validation"] for r in runs.values() if r["method"] != "align"])))) | (row or {})
+    found = {p.name: _facts(p, trained) for p in (STUDY_PLANS[weights] if plans is None else plans)}
+    runs = {k: facts for k, (_, facts) in found.items()}
+    own = dict(kind="ot",
+        what="OT reconstruction, one coil, all patterns and rates") if weights == "ot/recon" else dict(
+        what=f"{len(runs)} networks of the OT reconstruction studies")
+    row = own | dict(preset="tiny", command=f"from mrbook.methods.ot.recipes import *; [train_plan(p, 'runs/ot') "
+        f"for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/ot')", seed=0,
+        data="phantom subjects 7000 to 7035, every third at 0.055 T, noise 0.005 " "to 0.05; validated on 7500 to 7505",
+        device="one CPU core, bf16", minutes=round(sum(r["minutes"] for r in runs.values()), 1),
+        metric=dict(name="mean validation NMSE of its networks",
+            value=float(np.mean([r["validation"] for r in runs.values() if r["method"] != "align"])))) | (row or {})
     folder = None if folder is None else Path(folder)
-    if weights == "ot/recon": return save_pretrained(weights, found["ot"][0], asdict(replace((STUDY_PLANS[weights] if plans is None else plans)[-1].config, **IN_USE)), row | dict(runs=runs), folder=folder)
-    return save_pretrained(weights, {f"{name}/{k}": v for name, (model, _) in found.items() for k, v in model.items()}, dict(runs=runs), row, folder=folder)
+    if weights == "ot/recon":
+        return save_pretrained(weights, found["ot"][0],
+            asdict(replace((STUDY_PLANS[weights] if plans is None else plans)[-1].config, **IN_USE)),
+            row | dict(runs=runs), folder=folder)
+    return save_pretrained(weights, {f"{name}/{k}": v for name, (model, _) in found.items() for k, v in model.items()},
+        dict(runs=runs), row, folder=folder)
 
 # %% ../../../nbs/methods/ot/04_recipes.ipynb #9a7a39c6
 def study_runs(
@@ -148,29 +181,37 @@ def study_runs(
     m = manifest(None if folder is None else Path(folder))
     return m["ot/recon"]["runs"] | m["ot/studies"]["config"]["runs"]
 
+# %% ../../../nbs/methods/ot/04_recipes.ipynb #4a901438
 def ramp_left_in(
     method:Reconstructor, # with networks that see images without their ramp of phase
 )->Reconstructor: # the same weights, which now see the ramp
     "What `phase_ramp` is worth, for studies."
     method = copy.deepcopy(method)
-    for part in (m for m in method.model.modules() if isinstance(m, Refiner)): part.config = replace(part.config, norm="complex")
+    for part in (m for m in method.model.modules() if isinstance(m, Refiner)):
+        part.config = replace(part.config, norm="complex")
     return method
 
+# %% ../../../nbs/methods/ot/04_recipes.ipynb #124c2541
 def as_trained(
     method:OTRecon, # the shipped network
 )->OTRecon: # the same weights, aligned as in training: one pass, five steps, no turn
     "What `IN_USE` is worth, for studies."
-    method = copy.deepcopy(method); method.model.config = replace(method.model.config, **{k: getattr(BASE["ot"], k) for k in IN_USE})
+    method = copy.deepcopy(method)
+    method.model.config = replace(method.model.config, **{k: getattr(BASE["ot"], k) for k in IN_USE})
     return method
 
+# %% ../../../nbs/methods/ot/04_recipes.ipynb #d2770ec8
 def study_networks(
     device="cpu", # where they go
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict[str, Reconstructor]: # run -> reconstructor
     "The networks of the studies."
     folder = None if folder is None else Path(folder)
-    found = load_runs("ot/studies", lambda run: dict(ot=build_ot, san=build_san).get(run["method"], build_plain)(run["config"]), device, folder)
-    return {"ot": OTRecon(load_ot(device=device, folder=folder).requires_grad_(False))} | {name: (OTRecon if run["method"] == "ot" else NetworkReconstructor)(model) for name, (run, model) in found.items()}
+    found = load_runs("ot/studies", lambda run: dict(ot=build_ot, san=build_san).get(run["method"],
+        build_plain)(run["config"]), device, folder)
+    return {"ot": OTRecon(load_ot(device=device, folder=folder).requires_grad_(False))} | {
+        name: (OTRecon if run["method"] == "ot" else NetworkReconstructor)(model) for name,
+        (run, model) in found.items()}
 
 # %% ../../../nbs/methods/ot/04_recipes.ipynb #1ba07bd4
 def pattern_rates()->list: # (rate, pattern), as the paper's tables

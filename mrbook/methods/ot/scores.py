@@ -11,8 +11,8 @@ __all__ = ['PAPER_TABLE6', 'PAPER_METHODS', 'PAPER_TABLE1', 'PAPER_TABLE2', 'PAP
 import time, weakref
 from typing import NamedTuple
 
-import numpy as np, torch
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
@@ -31,10 +31,15 @@ def volume_scores(
     data_range:float=1., # the volume's maximum, by the cohort's scaling
 )->dict: # 'psnr' in dB, 'ssim', 'nmse'
     "PSNR, SSIM and NMSE of one volume, as fastMRI defines them."
-    if made.shape != truth.shape: raise ValueError(f"the answer is {tuple(made.shape)}, the truth {tuple(truth.shape)}: score slices that belong to each other")
+    if made.shape != truth.shape:
+        raise ValueError(
+            f"the answer is {tuple(made.shape)}, the truth {tuple(truth.shape)}: score slices that belong to "
+            f"each other")
     whole = lambda x: x.reshape(1, 1, -1, x.shape[-1])
     a, b = whole(made.double()), whole(truth.double())
-    return dict(psnr=float(psnr(a, b, data_range=data_range)), ssim=float(ssim(made.double(), truth.double(), data_range=data_range, window="uniform").mean()), nmse=float(nmse(a, b)))
+    return dict(psnr=float(psnr(a, b, data_range=data_range)),
+        ssim=float(ssim(made.double(), truth.double(), data_range=data_range, window="uniform").mean()),
+        nmse=float(nmse(a, b)))
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #a5ab2a70
 def registration_scores(
@@ -42,10 +47,13 @@ def registration_scores(
     person:PairedScan, # knows what moved the T1w
 )->dict: # medians and 95 % quantiles in pixels and mm, of before and after; folded cells
     "Distance of the aligned T1w from where it belongs (bar: a median of one pixel)."
-    if displacement.shape != person.moved.shape: raise ValueError(f"the displacement is {tuple(displacement.shape)}, that of {person.id} {tuple(person.moved.shape)}")
+    if displacement.shape != person.moved.shape:
+        raise ValueError(
+            f"the displacement is {tuple(displacement.shape)}, that of {person.id} {tuple(person.moved.shape)}")
     inside = person.brain if person.brain.any() else torch.ones_like(person.brain)
     left, before = (registration_error(d, person.moved)[inside] for d in (displacement, torch.zeros_like(displacement)))
-    return dict(before_px=float(before.median()), error_px=float(left.median()), error_px95=float(left.quantile(.95)), error_mm=float(left.median()) * person.spacing, folds=int(folds(displacement).sum()))
+    return dict(before_px=float(before.median()), error_px=float(left.median()), error_px95=float(left.quantile(.95)),
+        error_mm=float(left.median()) * person.spacing, folds=int(folds(displacement).sum()))
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #19049013
 def compare(
@@ -63,9 +71,12 @@ def compare(
             start, args = time.perf_counter(), (person.kspace, mask, person.aux, person.sensitivities)
             out = method.details(*args) if hasattr(method, "details") else None
             made = method.reconstruct(*args) if out is None else out.magnitude
-            row = dict(method=name, subject=person.id, pattern=pattern, rate=rate, seconds=time.perf_counter() - start) | volume_scores(made, truth)
-            row["ssim_brain"] = float(ssim(made.double(), truth.double(), data_range=1., window="uniform", mask=person.brain).mean()) if person.brain.flatten(1).any(1).all() else None
-            rows.append(row | (registration_scores(out.displacement, person) if getattr(out, "displacement", None) is not None else {}))
+            row = dict(method=name, subject=person.id, pattern=pattern, rate=rate,
+                seconds=time.perf_counter() - start) | volume_scores(made, truth)
+            row["ssim_brain"] = float(ssim(made.double(), truth.double(), data_range=1., window="uniform",
+                mask=person.brain).mean()) if person.brain.flatten(1).any(1).all() else None
+            rows.append(row | (registration_scores(out.displacement, person)
+                if getattr(out, "displacement", None) is not None else {}))
     return rows
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #a21d7832
@@ -82,11 +93,15 @@ def embed(
     "PCA of several groups of images together (in place of the paper's UMAP, figure 6)."
     shapes = {tuple(x.shape[1:]) for x in groups.values()}
     if len(shapes) != 1: raise ValueError(f"all images must have one size, not {sorted(shapes)}")
-    x = torch.cat([g.flatten(1) for g in groups.values()]).double(); x = x - x.mean(0)
-    if len(x) <= dims: raise ValueError(f"{len(x)} images span fewer than {dims} dimensions: give more images, or ask for fewer dimensions")
+    x = torch.cat([g.flatten(1) for g in groups.values()]).double()
+    x = x - x.mean(0)
+    if len(x) <= dims:
+        raise ValueError(
+            f"{len(x)} images span fewer than {dims} dimensions: give more images, or ask for fewer dimensions")
     u, s, v = torch.linalg.svd(x, full_matrices=False)
     v = v[:dims] * torch.sign(v[:dims].gather(1, v[:dims].abs().argmax(1, keepdim=True))) # one sign on every machine
-    return Embedding(dict(zip(groups, (x @ v.T).split([len(g) for g in groups.values()]))), (s**2 / (s**2).sum())[:dims])
+    return Embedding(dict(zip(groups, (x @ v.T).split([len(g) for g in groups.values()]))),
+        (s**2 / (s**2).sum())[:dims])
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #3a78adf4
 def nearness(
@@ -94,7 +109,8 @@ def nearness(
     to:str, # name of the group that the others are measured against
 )->dict: # name -> root mean squared distance per pixel, mean over slices
     "How near each group lies to one of them, slice by slice, in all dimensions."
-    return {k: float((x - groups[to]).double().square().mean((1, 2, 3)).sqrt().mean()) for k, x in groups.items() if k != to}
+    return {k: float((x - groups[to]).double().square().mean((1, 2, 3)).sqrt().mean()) for k,
+        x in groups.items() if k != to}
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #041b9ad1
 class Alive(TorchDispatchMode):
@@ -111,7 +127,9 @@ class Alive(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for s in storages(out):
             if s in self.known: continue
-            self.known[s] = s.nbytes(); self.now += s.nbytes(); weakref.finalize(s, self.free, s.nbytes())
+            self.known[s] = s.nbytes()
+            self.now += s.nbytes()
+            weakref.finalize(s, self.free, s.nbytes())
         self.most = max(self.most, self.now)
         return out
 
@@ -126,8 +144,11 @@ def peak_memory(
 # %% ../../../nbs/methods/ot/02_scores.ipynb #59e00f94
 def _parts(game): # (network, module, used to reconstruct) of a game
     r = game.refiner
-    if isinstance(game, OTGame): return [("R", r.reconstruction, True), ("OT_S", r.registration, True), ("OT_M", r.synthesis, True), ("critic of OT_M", game.modal, False), ("critic of OT_S", game.spatial, False)]
-    if isinstance(game, SANGame): return [("R", r.net, True), ("T", r.registration, True), ("G", game.generator, False), ("D", game.judge, False)]
+    if isinstance(game, OTGame):
+        return [("R", r.reconstruction, True), ("OT_S", r.registration, True), ("OT_M", r.synthesis, True),
+            ("critic of OT_M", game.modal, False), ("critic of OT_S", game.spatial, False)]
+    if isinstance(game, SANGame):
+        return [("R", r.net, True), ("T", r.registration, True), ("G", game.generator, False), ("D", game.judge, False)]
     return [("R", r.net, True)]
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #bde74904
@@ -137,8 +158,11 @@ def complexity(
     coils:int=1, # of the T2w scan
 )->list[dict]: # one row per network and sum: 'method', 'network', 'params' in millions, 'gmac' and 'mib' of one slice
     "Parameters, multiply-adds and memory of every network (OT paper, table VI)."
-    return network_costs({"OT": lambda: OTGame(OTReconConfig.preset(preset)), "SAN": lambda: SANGame(SANConfig.preset(preset)), "VarNet": lambda: VarNetGame(VarNetRunConfig.preset(preset))}, size, coils)
+    return network_costs({"OT": lambda: OTGame(OTReconConfig.preset(preset)),
+        "SAN": lambda: SANGame(SANConfig.preset(preset)), "VarNet": lambda: VarNetGame(VarNetRunConfig.preset(preset))},
+        size, coils)
 
+# %% ../../../nbs/methods/ot/02_scores.ipynb #97f4de68
 def network_costs(
     games:dict, # name -> function without arguments that builds a game
     size:tuple[int, int]=(320, 320), # of a slice
@@ -154,62 +178,117 @@ def network_costs(
 # %% ../../../nbs/methods/ot/02_scores.ipynb #0756bf18
 def _slice(size, coils): # a measurement without numbers: k-space, mask, T1w, sensitivities
     at = lambda *shape, dtype=torch.float32: torch.zeros(*shape, *size, dtype=dtype, device="meta")
-    return at(1, coils, dtype=torch.complex64), at(1, 1, dtype=torch.bool), at(1, 1), at(1, coils, dtype=torch.complex64) if coils > 1 else None
+    return at(1, coils, dtype=torch.complex64), at(1, 1, dtype=torch.bool), at(1, 1), at(1, coils,
+        dtype=torch.complex64) if coils > 1 else None
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #647f66a0
 def _costs(name, game, inputs): # rows of one method
     million, aux = lambda m: sum(p.numel() for p in m.parameters()) / 1e6, inputs[2]
     call = lambda: game.refiner(*inputs)
-    use = macs(call); parts = _parts(game)
+    use = macs(call)
+    parts = _parts(game)
     inner = {m: macs(lambda: m(aux, aux) if k in ("OT_S", "T") else m(aux)) for k, m, _ in parts if k != "R"}
     inner[parts[0][1]] = use - sum(inner[m] for _, m, used in parts[1:] if used)
     rows = [dict(method=name, network=k, params=million(m), gmac=inner[m], mib=None) for k, m, _ in parts]
     total, mine = lambda key, some: sum(r[key] for r, p in zip(rows, parts) if p[2] or not some), peak_memory(call)
-    most = max([mine] + [peak_memory(lambda: m(aux)) for _, m, used in parts if not used]) # of the training's networks, one after the other
+    # of the training's networks, one after the other
+    most = max([mine] + [peak_memory(lambda: m(aux)) for _, m, used in parts if not used])
     mib = lambda some, steps: total("params", some) * 4e6 / 2**20 + steps
-    return rows + [dict(method=name, network="all, as counted in table VI", params=total("params", False), gmac=total("gmac", False), mib=mib(False, most)),
-        dict(method=name, network="to reconstruct one slice", params=total("params", True), gmac=use, mib=mib(True, mine))]
+    return rows + [dict(method=name, network="all, as counted in table VI", params=total("params", False),
+        gmac=total("gmac", False), mib=mib(False, most)),
+        dict(method=name, network="to reconstruct one slice", params=total("params", True), gmac=use,
+            mib=mib(True, mine))]
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #6319130c
-PAPER_TABLE6 = {"SAN": (47.23, 174.71, 352.21), "OT-Based": (27.86, 104.01, 224.97)} # M parameters, G multiply-adds, MiB
+# M parameters, G multiply-adds, MiB
+PAPER_TABLE6 = {"SAN": (47.23, 174.71, 352.21), "OT-Based": (27.86, 104.01, 224.97)}
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #371fe8ba
 class Score(NamedTuple):
     "A cell of the paper's tables: means and standard deviations."
-    psnr: float; psnr_sd: float; ssim: float; ssim_sd: float; nmse: float; nmse_sd: float
+    psnr: float
+    psnr_sd: float
+    ssim: float
+    ssim_sd: float
+    nmse: float
+    nmse_sd: float
 
 PAPER_METHODS = ("Zero-filling", "MTrans", "MC-CDic", "SAN", "OT-Based")
 _named = lambda table: {k: dict(zip(PAPER_METHODS, (Score(*v) for v in row))) for k, row in table.items()}
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #0cb882dd
 PAPER_TABLE1 = _named({ # fastMRI: (rate, pattern) -> method -> scores
-    (.25, "random"): [(26.97, 1.16, .7282, .036, .0492, .0286), (35.34, 1.39, .9448, .0071, .0097, .0013), (39.92, 2.85, .9702, .0156, .0047, .0084), (43.91, 1.94, .9888, .0053, .0019, .0007), (44.23, 1.32, .9882, .0031, .0012, .0005)],
-    (.25, "equispaced"): [(26.79, 1.17, .7321, .0377, .0515, .0302), (34.28, 1.35, .9593, .008, .0121, .0303), (40.78, 2.97, .9771, .013, .0051, .0091), (40.81, 1.92, .9821, .0069, .004, .0009), (41.46, .44, .9809, .0007, .0024, .0005)],
-    (.25, "radial"): [(33.37, 1.44, .6952, .1404, .0218, .014), (36.82, 1.28, .9623, .021, .0081, .0043), (43.01, 1, .9812, .0107, .0026, .0077), (45.55, 1.42, .9902, .0047, .002, .0161), (45.66, 2.44, .9905, .0045, .0024, .0005)],
-    (.125, "random"): [(23.6, 1.82, .5462, .049, .0991, .0474), (33.18, 1.34, .9318, .0201, .0154, .0037), (35.79, 2.92, .9498, .0267, .0117, .0122), (38.06, 2.04, .9729, .0103, .0056, .0007), (39.38, 1, .9744, .0037, .0031, .0003)],
-    (.125, "equispaced"): [(24.76, 1.81, .5428, .0488, .0956, .0458), (32.1, 1.25, .924, .0172, .0178, .0122), (36.64, 2.19, .9561, .0242, .0099, .0142), (39.38, 2.06, .9775, .0088, .0036, .001), (39.94, 1.12, .9765, .0026, .0035, .0006)],
-    (.125, "radial"): [(29.44, 1.88, .5675, .0649, .0533, .0286), (36.2, 1.9, .9427, .0209, .0092, .0402), (39.75, 2.14, .9694, .018, .0051, .0107), (41.85, 1.37, .9824, .0083, .0036, .013), (42.52, 2.37, .9838, .0078, .0032, .0117)],
-    (.0625, "random"): [(24.43, 1.87, .485, .0552, .15, .0137), (30.78, 1.78, .9193, .0106, .0206, .0078), (34.38, 2.07, .9434, .0287, .0162, .0068), (33.91, 1.28, .9488, .0073, .0121, .0011), (36.3, 1.27, .9512, .0061, .0089, .0004)],
-    (.0625, "equispaced"): [(23.96, 1.56, .4589, .1491, .1639, .0529), (29.63, 1.35, .8922, .0103, .0273, .0069), (34.78, 2.69, .9466, .0274, .0151, .0172), (34.76, 1.74, .9474, .0062, .0175, .0006), (35.45, 1.42, .9573, .0097, .0143, .0087)],
-    (.0625, "radial"): [(26.79, 1.68, .4773, .1632, .0937, .0438), (32.13, 1.56, .9103, .052, .0103, .0398), (37.41, 2.93, .9596, .0212, .0089, .0198), (38.6, 2.36, .9703, .0136, .0069, .0188), (39.92, 2.31, .9749, .0123, .0053, .0145)],
+    (.25, "random"): [(26.97, 1.16, .7282, .036, .0492, .0286), (35.34, 1.39, .9448, .0071, .0097, .0013),
+        (39.92, 2.85, .9702, .0156, .0047, .0084), (43.91, 1.94, .9888, .0053, .0019, .0007),
+        (44.23, 1.32, .9882, .0031, .0012, .0005)],
+    (.25, "equispaced"): [(26.79, 1.17, .7321, .0377, .0515, .0302), (34.28, 1.35, .9593, .008, .0121, .0303),
+        (40.78, 2.97, .9771, .013, .0051, .0091), (40.81, 1.92, .9821, .0069, .004, .0009),
+        (41.46, .44, .9809, .0007, .0024, .0005)],
+    (.25, "radial"): [(33.37, 1.44, .6952, .1404, .0218, .014), (36.82, 1.28, .9623, .021, .0081, .0043),
+        (43.01, 1, .9812, .0107, .0026, .0077), (45.55, 1.42, .9902, .0047, .002, .0161),
+        (45.66, 2.44, .9905, .0045, .0024, .0005)],
+    (.125, "random"): [(23.6, 1.82, .5462, .049, .0991, .0474), (33.18, 1.34, .9318, .0201, .0154, .0037),
+        (35.79, 2.92, .9498, .0267, .0117, .0122), (38.06, 2.04, .9729, .0103, .0056, .0007),
+        (39.38, 1, .9744, .0037, .0031, .0003)],
+    (.125, "equispaced"): [(24.76, 1.81, .5428, .0488, .0956, .0458), (32.1, 1.25, .924, .0172, .0178, .0122),
+        (36.64, 2.19, .9561, .0242, .0099, .0142), (39.38, 2.06, .9775, .0088, .0036, .001),
+        (39.94, 1.12, .9765, .0026, .0035, .0006)],
+    (.125, "radial"): [(29.44, 1.88, .5675, .0649, .0533, .0286), (36.2, 1.9, .9427, .0209, .0092, .0402),
+        (39.75, 2.14, .9694, .018, .0051, .0107), (41.85, 1.37, .9824, .0083, .0036, .013),
+        (42.52, 2.37, .9838, .0078, .0032, .0117)],
+    (.0625, "random"): [(24.43, 1.87, .485, .0552, .15, .0137), (30.78, 1.78, .9193, .0106, .0206, .0078),
+        (34.38, 2.07, .9434, .0287, .0162, .0068), (33.91, 1.28, .9488, .0073, .0121, .0011),
+        (36.3, 1.27, .9512, .0061, .0089, .0004)],
+    (.0625, "equispaced"): [(23.96, 1.56, .4589, .1491, .1639, .0529), (29.63, 1.35, .8922, .0103, .0273, .0069),
+        (34.78, 2.69, .9466, .0274, .0151, .0172), (34.76, 1.74, .9474, .0062, .0175, .0006),
+        (35.45, 1.42, .9573, .0097, .0143, .0087)],
+    (.0625, "radial"): [(26.79, 1.68, .4773, .1632, .0937, .0438), (32.13, 1.56, .9103, .052, .0103, .0398),
+        (37.41, 2.93, .9596, .0212, .0089, .0198), (38.6, 2.36, .9703, .0136, .0069, .0188),
+        (39.92, 2.31, .9749, .0123, .0053, .0145)],
 })
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #229ba014
 PAPER_TABLE2 = _named({ # in-house: (rate, pattern) -> method -> scores
-    (.25, "random"): [(25.33, 1.28, .7738, .0564, .2386, .0973), (36.93, 1.67, .973, .0201, .0395, .0073), (37.1, 3.04, .9863, .0082, .0361, .0225), (38.12, 1.81, .994, .0072, .0061, .0007), (38.48, 1.76, .9946, .0023, .0057, .0008)],
-    (.25, "equispaced"): [(25.27, 1.33, .7799, .0545, .2433, .1022), (32.5, 2.1, .9763, .0135, .0609, .0097), (35.02, 2.26, .9882, .0068, .0332, .0235), (34.99, 1.79, .9898, .0041, .0416, .0073), (35.87, 1.51, .9922, .0032, .0306, .0015)],
-    (.25, "radial"): [(25.94, 1.68, .7143, .0732, .2178, .1069), (35.71, 1.28, .932, .0123, .0389, .0249), (37.15, 2.63, .9899, .0062, .0203, .0165), (41.67, 1.29, .9961, .0013, .0062, .0043), (43.81, 1.52, .9971, .0011, .0039, .0031)],
-    (.125, "random"): [(24.05, 1.27, .6552, .0525, .2993, .0936), (29.09, 1.07, .9629, .0056, .0705, .0036), (30.61, 2.14, .975, .0108, .0732, .0387), (30.7, 1.34, .9748, .0029, .0431, .0093), (31.39, 1.09, .9825, .0037, .0348, .0037)],
-    (.125, "equispaced"): [(23.91, 3.14, .6515, .051, .307, .0933), (28.39, 1.73, .9566, .01, .0806, .0079), (31.76, 2.37, .9796, .0098, .0578, .0297), (31.63, 1.24, .9812, .0107, .0378, .0009), (32.56, 1.34, .9849, .0071, .024, .0008)],
-    (.125, "radial"): [(24.54, 1.85, .5835, .0231, .2797, .1142), (31.23, 2.15, .9001, .0204, .041, .016), (36.02, 2.19, .9882, .0066, .024, .0164), (37.79, 1.37, .993, .0029, .0147, .0092), (38.68, 2.8, .9939, .0024, .0127, .0089)],
-    (.0625, "random"): [(20.7, 1.26, .5367, .0497, .3912, .0757), (23.23, 2.15, .9201, .0089, .2303, .0127), (25.45, 2.16, .9441, .014, .2159, .0771), (26.47, 1.12, .9557, .0064, .1473, .0037), (27.56, 1.05, .9653, .0033, .1269, .0021)],
-    (.0625, "equispaced"): [(20.59, 2.23, .5375, .0022, .4, .0741), (26.03, 1.38, .9303, .0128, .2596, .0137), (26.45, 2.38, .9645, .0143, .1743, .0501), (27.09, 1.36, .9617, .0083, .1694, .0089), (27.39, 1.27, .9652, .0049, .1433, .0014)],
-    (.0625, "radial"): [(23.45, 2.95, .4699, .0785, .3394, .1028), (28.31, 1.45, .9087, .0078, .0834, .0311), (33.26, 2.49, .9825, .0087, .0414, .0241), (32.09, 1.3, .9821, .0082, .0541, .0329), (34.16, 2.34, .9875, .0057, .0339, .0212)],
+    (.25, "random"): [(25.33, 1.28, .7738, .0564, .2386, .0973), (36.93, 1.67, .973, .0201, .0395, .0073),
+        (37.1, 3.04, .9863, .0082, .0361, .0225), (38.12, 1.81, .994, .0072, .0061, .0007),
+        (38.48, 1.76, .9946, .0023, .0057, .0008)],
+    (.25, "equispaced"): [(25.27, 1.33, .7799, .0545, .2433, .1022), (32.5, 2.1, .9763, .0135, .0609, .0097),
+        (35.02, 2.26, .9882, .0068, .0332, .0235), (34.99, 1.79, .9898, .0041, .0416, .0073),
+        (35.87, 1.51, .9922, .0032, .0306, .0015)],
+    (.25, "radial"): [(25.94, 1.68, .7143, .0732, .2178, .1069), (35.71, 1.28, .932, .0123, .0389, .0249),
+        (37.15, 2.63, .9899, .0062, .0203, .0165), (41.67, 1.29, .9961, .0013, .0062, .0043),
+        (43.81, 1.52, .9971, .0011, .0039, .0031)],
+    (.125, "random"): [(24.05, 1.27, .6552, .0525, .2993, .0936), (29.09, 1.07, .9629, .0056, .0705, .0036),
+        (30.61, 2.14, .975, .0108, .0732, .0387), (30.7, 1.34, .9748, .0029, .0431, .0093),
+        (31.39, 1.09, .9825, .0037, .0348, .0037)],
+    (.125, "equispaced"): [(23.91, 3.14, .6515, .051, .307, .0933), (28.39, 1.73, .9566, .01, .0806, .0079),
+        (31.76, 2.37, .9796, .0098, .0578, .0297), (31.63, 1.24, .9812, .0107, .0378, .0009),
+        (32.56, 1.34, .9849, .0071, .024, .0008)],
+    (.125, "radial"): [(24.54, 1.85, .5835, .0231, .2797, .1142), (31.23, 2.15, .9001, .0204, .041, .016),
+        (36.02, 2.19, .9882, .0066, .024, .0164), (37.79, 1.37, .993, .0029, .0147, .0092),
+        (38.68, 2.8, .9939, .0024, .0127, .0089)],
+    (.0625, "random"): [(20.7, 1.26, .5367, .0497, .3912, .0757), (23.23, 2.15, .9201, .0089, .2303, .0127),
+        (25.45, 2.16, .9441, .014, .2159, .0771), (26.47, 1.12, .9557, .0064, .1473, .0037),
+        (27.56, 1.05, .9653, .0033, .1269, .0021)],
+    (.0625, "equispaced"): [(20.59, 2.23, .5375, .0022, .4, .0741), (26.03, 1.38, .9303, .0128, .2596, .0137),
+        (26.45, 2.38, .9645, .0143, .1743, .0501), (27.09, 1.36, .9617, .0083, .1694, .0089),
+        (27.39, 1.27, .9652, .0049, .1433, .0014)],
+    (.0625, "radial"): [(23.45, 2.95, .4699, .0785, .3394, .1028), (28.31, 1.45, .9087, .0078, .0834, .0311),
+        (33.26, 2.49, .9825, .0087, .0414, .0241), (32.09, 1.3, .9821, .0082, .0541, .0329),
+        (34.16, 2.34, .9875, .0057, .0339, .0212)],
 })
 
 # %% ../../../nbs/methods/ot/02_scores.ipynb #6b84af82
-PAPER_TABLE3 = {("fastMRI", "Without CMS"): Score(33.48, 1.63, .94, .02, .0189, .0009), ("fastMRI", "With CMS"): Score(36.3, 1.27, .9512, .0061, .0089, .0004), # random, 6.25 %
-                ("in-house", "Without CMS"): Score(25.78, 1.23, .9431, .0003, .1789, .0103), ("in-house", "With CMS"): Score(27.56, 1.05, .9653, .0033, .1269, .0021)}
-PAPER_TABLE4 = {("fastMRI", "MT-NET"): Score(30.31, 2.13, .94, .02, .0189, .0009), ("in-house", "MT-NET"): Score(26.31, 1.47, .9511, .012, .1721, .0211)} # the T1w alone
-PAPER_TABLE5 = {("fastMRI", "Without ISA"): Score(33.99, 1.74, .9341, .0107, .0217, .0071), ("fastMRI", "With ISA"): Score(35.45, 1.42, .9573, .0097, .0143, .0087), # equispaced, 6.25 %
-                ("in-house", "Without ISA"): Score(26.89, 1.39, .9423, .0109, .1799, .0082), ("in-house", "With ISA"): Score(27.39, 1.27, .9652, .0049, .1433, .0014)}
+# random, 6.25 %
+PAPER_TABLE3 = {("fastMRI", "Without CMS"): Score(33.48, 1.63, .94, .02, .0189, .0009),
+    ("fastMRI", "With CMS"): Score(36.3, 1.27, .9512, .0061, .0089, .0004),
+                ("in-house", "Without CMS"): Score(25.78, 1.23, .9431, .0003, .1789, .0103),
+                ("in-house", "With CMS"): Score(27.56, 1.05, .9653, .0033, .1269, .0021)}
+# the T1w alone
+PAPER_TABLE4 = {("fastMRI", "MT-NET"): Score(30.31, 2.13, .94, .02, .0189, .0009),
+    ("in-house", "MT-NET"): Score(26.31, 1.47, .9511, .012, .1721, .0211)}
+# equispaced, 6.25 %
+PAPER_TABLE5 = {("fastMRI", "Without ISA"): Score(33.99, 1.74, .9341, .0107, .0217, .0071),
+    ("fastMRI", "With ISA"): Score(35.45, 1.42, .9573, .0097, .0143, .0087),
+                ("in-house", "Without ISA"): Score(26.89, 1.39, .9423, .0109, .1799, .0082),
+                ("in-house", "With ISA"): Score(27.39, 1.27, .9652, .0049, .1433, .0014)}

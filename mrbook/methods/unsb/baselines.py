@@ -21,8 +21,9 @@ from ...generative.distribution_matching import frozen
 from ..dact.prior import load_prior, prior_label
 from ..fgsb.baselines import PlainGenerator
 from ...learn.loop import Game, play, start_game
-from ..translator import Translator, follow
-from .unsb import UNSB, DetailJudge, PortableTranslator, ToneLayer, UNSBConfig, UnpairedBatches, finish_tones, near_identity, on_table, paired_error, stack_contrasts, train_unsb, unsb_recipe
+from ..translator import Translator
+from .unsb import (UNSB, DetailJudge, PortableTranslator, ToneLayer, UNSBConfig, UnpairedBatches,
+    finish_tones, near_identity, on_table, paired_error, stack_contrasts, train_unsb, unsb_recipe)
 from ...nets.discriminators import DiscriminatorConfig
 from ...nets.resnet_generator import GeneratorConfig
 from ...learn.loop import Recipe, Run, settle_recipe
@@ -41,7 +42,8 @@ class ToneTranslator(PortableTranslator):
     ): self.table = table
 
     @torch.no_grad()
-    def translate(self, x, spacing=None): return to_image(self.table.tones(to_network(x.float().to(self.table.knots.device)))).to(x.device)
+    def translate(self, x, spacing=None):
+        return to_image(self.table.tones(to_network(x.float().to(self.table.knots.device)))).to(x.device)
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #aab5a414
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ class CycleConfig:
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #586bb06f
 def _sizes(name): # generator, discriminator and channels of UNSB's preset
     c = UNSBConfig.preset(name)
-    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail, judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1, lead=c.lead, table=c.table, finish=c.finish, recipe=c.recipe)
+    return dict(net=c.net, judge=c.judge, channels=c.channels, residual=c.residual, detail=c.detail,
+        judge_turns=c.judge_turns, generator_rate=c.generator_rate, r1=c.r1, lead=c.lead, table=c.table,
+        finish=c.finish, recipe=c.recipe)
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #7e53aa3d
 def _check(c): # what both configs refuse
@@ -124,21 +128,25 @@ class OnePass(nn.Module):
     ):
         super().__init__()
         self.config, self.precision = config, "no"
-        self.net = near_identity(PlainGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels)), config.residual)
+        self.net = near_identity(PlainGenerator(replace(config.net, in_channels=config.channels,
+            out_channels=config.channels)), config.residual)
         self.table, self.finish = (ToneLayer(config.channels) if on else None for on in (config.table, config.finish))
 
     def made(self, x): return self.call(x if self.table is None else self.table(x)) # before the last table
     def forward(self, x): return self.made(x) if self.finish is None else self.finish(self.made(x))
 
     def call(self, x): # after the table
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)): said = self.net(x).float()
+        with torch.autocast(x.device.type, torch.bfloat16,
+                enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)):
+            said = self.net(x).float()
         return (x + said).clamp(-1, 1) if self.config.residual else said
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #24df8135
 def _judge(c): return DetailJudge(c.judge, c.channels, c.detail)
 
 def _slope(c, **seen): # name of the term -> a discriminator and the real slices at which it should be flat
-    return {k: c.r1 / 2 * r1_penalty(lambda x: judge(x, 0).float(), real) for k, (judge, real) in seen.items()} if c.r1 else {}
+    return {k: c.r1 / 2 * r1_penalty(lambda x: judge(x, 0).float(), real) for k,
+        (judge, real) in seen.items()} if c.r1 else {}
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #e1500895
 class CUTGame(Game):
@@ -161,13 +169,18 @@ class CUTGame(Game):
 
     def turns(self, batch, rng):
         source, target, *_, count = batch
-        c = self.config; twice = c.nce and c.identity and count % c.identity_every == 0
+        c = self.config
+        twice = c.nce and c.identity and count % c.identity_every == 0
         kept = torch.cat([source, target]) if twice else source
-        made = self.refiner.call(kept); fake = made[:len(source)]
-        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0).float(), self.judge(fake.detach(), 0).float(), c.game)) | _slope(c, r1=(self.judge, target))
+        made = self.refiner.call(kept)
+        fake = made[:len(source)]
+        for _ in range(c.judge_turns):
+            yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0).float(),
+                self.judge(fake.detach(), 0).float(), c.game)) | _slope(c, r1=(self.judge, target))
         if count < c.lead: return
         terms = dict(nce=c.nce * self.patches(made, kept, rng)) if c.nce else {}
-        with frozen(self.judge): terms["adversarial"] = c.adversarial * generator_loss(self.judge(fake, 0).float(), c.game)
+        with frozen(self.judge):
+            terms["adversarial"] = c.adversarial * generator_loss(self.judge(fake, 0).float(), c.game)
         yield "generator", terms
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #b8963939
@@ -202,7 +215,10 @@ class Pool(nn.Module):
         if not self.size: return made
         self.images, out = self.images.to(made), []
         for x in made.detach():
-            if self.images.numel() == 0 or len(self.images) < self.size: self.images = torch.cat([self.images.reshape(-1, *x.shape), x[None]]); out.append(x); continue
+            if self.images.numel() == 0 or len(self.images) < self.size:
+                self.images = torch.cat([self.images.reshape(-1, *x.shape), x[None]])
+                out.append(x)
+                continue
             i, older = int(torch.randint(self.size, (1,), generator=rng)), bool(torch.rand(1, generator=rng) < .5)
             out.append(self.images[i].clone() if older else x)
             if older: self.images[i] = x
@@ -215,7 +231,8 @@ class CycleGame(Game):
         config:CycleConfig=CycleConfig(),
     ):
         super().__init__()
-        self.config, self.refiner, self.back = config, OnePass(config), OnePass(replace(config, table=False, finish=False))
+        self.config, self.refiner, self.back = config, OnePass(config), OnePass(
+            replace(config, table=False, finish=False))
         self.judge, self.judge_back = _judge(config), _judge(config)
         self.pool, self.pool_back = Pool(config.pool), Pool(config.pool)
 
@@ -227,10 +244,16 @@ class CycleGame(Game):
         c, says = self.config, lambda judge, v: judge(v, 0).float()
         losses, (there, here) = cycle_losses(source, target, self.refiner.call, self.back.call)
         old, old_back = self.pool.swap(there.detach(), rng), self.pool_back.swap(here.detach(), rng)
-        for _ in range(c.judge_turns): yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old), c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back), c.game)) | _slope(c, r1=(self.judge, target), r1_back=(self.judge_back, source))
+        for _ in range(c.judge_turns):
+            yield "discriminator", dict(judge=discriminator_loss(says(self.judge, target), says(self.judge, old),
+                c.game), judge_back=discriminator_loss(says(self.judge_back, source), says(self.judge_back, old_back),
+                c.game)) | _slope(c, r1=(self.judge, target), r1_back=(self.judge_back, source))
         if count < c.lead: return
-        with frozen(self.judge, self.judge_back): fooled = generator_loss(says(self.judge, there), c.game) + generator_loss(says(self.judge_back, here), c.game)
-        yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"], identity=c.identity * losses["identity"])
+        with frozen(self.judge, self.judge_back):
+            fooled = generator_loss(says(self.judge, there), c.game) + generator_loss(says(self.judge_back, here),
+                c.game)
+        yield "generator", dict(adversarial=fooled, cycle=c.cycle * losses["cycle"],
+            identity=c.identity * losses["identity"])
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #baee4b21
 class SDEdit(PortableTranslator):
@@ -244,23 +267,31 @@ class SDEdit(PortableTranslator):
         head:bool=False, # slices show skull and scalp
         batch_size:int=16, # slices at a time
     ):
-        if not 0 <= strength <= 1: raise ValueError(f"strength is a share of the noise schedule, 0 to 1, not {strength}")
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength is a share of the noise schedule, 0 to 1, not {strength}")
         self.prior, self.labels = prior or load_prior()[0], [prior_label(w, head) for w in weightings]
         self.strength, self.steps, self.seed, self.batch_size = strength, steps, seed, batch_size
 
     def _channel(self, x, label):
-        y = torch.full((len(x),), label, device=self.prior.device) if getattr(self.prior.net.config, "classes", 0) else None
-        options = dict(steps=self.steps, start=to_network(x.to(self.prior.device)), start_step=round(self.strength * (self.prior.schedule.steps - 1)), shared_noise=True)
-        return to_image(ddim_sample(self.prior, tuple(x.shape), y=y, generator=torch.Generator().manual_seed(self.seed), **options)).to(x.device)
+        y = torch.full((len(x),), label, device=self.prior.device) if getattr(self.prior.net.config, "classes",
+            0) else None
+        options = dict(steps=self.steps, start=to_network(x.to(self.prior.device)),
+            start_step=round(self.strength * (self.prior.schedule.steps - 1)), shared_noise=True)
+        return to_image(ddim_sample(self.prior, tuple(x.shape), y=y, generator=torch.Generator().manual_seed(self.seed),
+            **options)).to(x.device)
 
     @torch.no_grad()
     def translate(self, x, spacing=None):
-        if x.ndim != 4 or x.shape[1] != len(self.labels): raise ValueError(f"expected slices (n, {len(self.labels)}, h, w), one channel for each weighting, got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != len(self.labels):
+            raise ValueError(
+                f"expected slices (n, {len(self.labels)}, h, w), one channel for each weighting, got {tuple(x.shape)}")
         if self.strength == 0: return x.float().clamp(0, 1)
-        return torch.cat([torch.cat([self._channel(c, k) for c, k in zip(p.split(1, 1), self.labels)], 1) for p in x.float().split(self.batch_size)])
+        return torch.cat([torch.cat([self._channel(c, k) for c, k in zip(p.split(1, 1), self.labels)], 1)
+            for p in x.float().split(self.batch_size)])
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #f76bdc6b
-VARIANTS = {"UNSB": dict(asp=0., dmd=0.), "UNSB + ASP": dict(dmd=0.), "UNSB + DMD2": dict(asp=0.), "Ours": {}} # as the paper's table calls them
+# as the paper's table calls them
+VARIANTS = {"UNSB": dict(asp=0., dmd=0.), "UNSB + ASP": dict(dmd=0.), "UNSB + DMD2": dict(asp=0.), "Ours": {}}
 
 def unsb_variant(
     name:str, # of `VARIANTS`
@@ -291,7 +322,8 @@ def train_method(
     folder, # checkpoint, weights and log
     source:Tensor, # slices in [0, 1] at 64 mT, (N, 1, H, W) or (N, 2, H, W)
     target:Tensor, # slices of others at 3 T
-    validation=None, # (source, target) pairs, or a function refiner -> {'validation': lower is better}; None: the last weights are kept
+    # (source, target) pairs, or a function refiner -> {'validation': lower is better}; None: the last weights are kept
+    validation=None,
     preset="small", # tiny, small, paper, or a config of the method
     teacher:Diffusion|None=None, # for DMD2; not looked at by the others
     batch_size:int|None=None, # None: the recipe's, 1 for 'paper', else 4
@@ -299,13 +331,19 @@ def train_method(
 )->Run: # its model is a `OnePass` or a `BridgeRefiner`
     "Train a method on two heaps of slices; resumes. Without an end: 400 epochs, as CUT and UNSB."
     config = method_config(name, preset) if isinstance(preset, str) else preset
-    if isinstance(config, UNSBConfig): return train_unsb(folder, source, target, validation, unsb_variant(name, config), teacher, batch_size, **options)
-    defaults = asdict(config.recipe); size = defaults["batch_size"] = batch_size or config.recipe.batch_size
+    if isinstance(config, UNSBConfig):
+        return train_unsb(folder, source, target, validation, unsb_variant(name, config), teacher, batch_size,
+            **options)
+    defaults = asdict(config.recipe)
+    size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * -(-len(source) // size)
     table, start = on_table(config, source, target)
-    batches = UnpairedBatches(start, target, UNSBConfig(net=config.net, judge=config.judge, channels=config.channels, asp=0., dmd=0.), size)
+    batches = UnpairedBatches(start, target, UNSBConfig(net=config.net, judge=config.judge, channels=config.channels,
+        asp=0., dmd=0.), size)
     watch = paired_error(*validation, config.channels) if isinstance(validation, (tuple, list)) else validation
-    game = start_game(lambda: {CUTConfig: CUTGame, CycleConfig: CycleGame}[type(config)](config), options.get("seed", 0)); game.refiner.table = table
+    game = start_game(lambda: {CUTConfig: CUTGame, CycleConfig: CycleGame}[type(config)](config),
+        options.get("seed", 0))
+    game.refiner.table = table
     return finish_tones(play(game, batches, folder, watch, **defaults | options), source, target)
 
 # %% ../../../nbs/methods/unsb/01_baselines.ipynb #30cdbdf2
@@ -315,11 +353,14 @@ class OnePassTranslator(PortableTranslator):
         model:OnePass, # trained
         batch_size:int=16, # slices at a time
         **declared, # what this network declares, where it differs
-    ): self.model, self.batch_size = model.eval(), batch_size; self.declare(**declared)
+    ):
+        self.model, self.batch_size = model.eval(), batch_size
+        self.declare(**declared)
 
     @torch.no_grad()
     def translate(self, x, spacing=None):
-        x = x.float(); device = next(self.model.parameters()).device
+        x = x.float()
+        device = next(self.model.parameters()).device
         parts = stack_contrasts(x, self.model.config.channels).split(self.batch_size)
         return torch.cat([to_image(self.model(to_network(p.to(device))))[:, :x.shape[1]].to(x.device) for p in parts])
 

@@ -6,19 +6,17 @@
 __all__ = ['check_fields', 'translate_file', 'scans_in', 'train_on_folders']
 
 # %% ../../../nbs/methods/unsb/03_files.ipynb #621ead0c
-import json, re
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from ...generative.diffusion import fast_precision
 from ..files import contrast_name, field_strength, run_file
 from ..dact.prior import load_prior, prior_label
-from .unsb import SHIPPED, load_unsb, FOUND_FOR, FRAME, UNSB, BridgeRefiner, UNSBConfig, heap_distance, train_unsb
+from .unsb import SHIPPED, FOUND_FOR, FRAME, UNSB, UNSBConfig, heap_distance, train_unsb
 from ...scans.found import list_scans, one_each
 from ...cohorts.portable import SITES, Found, heap, load_people
 from ...scans.volume import VolumeError
-from ...learn.weights import load, save_pretrained, weights_sha256
+from ...learn.weights import save_pretrained, weights_sha256
 from ...learn.loop import Clock, first_stage, loss_curve, read_log
 
 # %% ../../../nbs/methods/unsb/03_files.ipynb #f751ec2b
@@ -29,7 +27,10 @@ def check_fields(
     "Refuse what the networks do not know."
     a, b = field_strength(from_), field_strength(to)
     if b != 3: raise ValueError(f"the networks draw 3 T, not {to}")
-    if not .05 <= a <= .1: raise ValueError(f"the networks read scans of 64 mT, not {from_}; for 0.2 T and above see mrbook enhance and mrbook harmonize")
+    if not .05 <= a <= .1:
+        raise ValueError(
+            f"the networks read scans of 64 mT, not {from_}; for 0.2 T and above see mrbook enhance and mrbook "
+            f"harmonize")
     return [] if a == .064 else [f"{from_} is not the 64 mT that the network was trained for"]
 
 # %% ../../../nbs/methods/unsb/03_files.ipynb #2cf6ca2f
@@ -49,11 +50,16 @@ def translate_file(
 )->dict: # the provenance that is written beside the image
     "Translate one scan; affine, grid and header of the input are kept unless `fine`, values are float32 in [0, 1]."
     notes, contrast = check_fields(from_, to), contrast_name(contrast, tuple(SHIPPED))
-    build = lambda scan, mask, device: UNSB.from_pretrained(contrast, device, weights, steps=steps, batch_size=batch_size, progress=progress)
-    describe = lambda method: dict(method="UNSB + DMD2 + ASP (2026)", notes=notes, from_field=from_, to_field=to, contrast=contrast, calls=method.steps, config=asdict(method.refiner.config),
-        interpolation=f"cubic splines to {method.spacing:g} mm in all directions; answer {'on that grid' if fine else 'interpolated back to the grid of the input'}",
+    build = lambda scan, mask, device: UNSB.from_pretrained(contrast, device, weights, steps=steps,
+        batch_size=batch_size, progress=progress)
+    describe = lambda method: dict(method="UNSB + DMD2 + ASP (2026)", notes=notes, from_field=from_, to_field=to,
+        contrast=contrast, calls=method.steps, config=asdict(method.refiner.config),
+        interpolation=f"cubic splines to {method.spacing:g} mm in all directions; answer "
+            f"{'on that grid' if fine else 'interpolated back to the grid of the input'}",
         weights=weights_sha256(SHIPPED[contrast], weights),
-        warning="The networks that ship saw synthetic brains for minutes: they correct contrast and leave noise and thick slices as they are. What the source does not show is guessed; a lesion can be lost or invented.")
+        warning="The networks that ship saw synthetic brains for minutes: they "
+            "correct contrast and leave noise and thick slices as they are. What the source does not "
+            "show is guessed; a lesion can be lost or invented.")
     return run_file(source, target, build, "mrbook translate", describe, brain, device=device, fine=fine)
 
 # %% ../../../nbs/methods/unsb/03_files.ipynb #c77fe0dd
@@ -70,9 +76,12 @@ def scans_in(
     if not right:
         where = "64 mT" if side == "low" else "3 T"
         other = f"; those that it holds say another field strength ({files[0].path.name})" if files else ""
-        raise VolumeError(f"{root} holds no {weighting} scan at {where}{other}: give a folder of NIfTI files, a BIDS dataset, or one in the layout of the Zenodo set or of IXI")
+        raise VolumeError(
+            f"{root} holds no {weighting} scan at {where}{other}: give a folder of NIfTI files, a BIDS dataset, "
+            f"or one in the layout of the Zenodo set or of IXI")
     return [Found(f.subject, **{side: {weighting: f.path}}) for f in right]
 
+# %% ../../../nbs/methods/unsb/03_files.ipynb #22f707b0
 def train_on_folders(
     source:str|Path, # folder of 64 mT scans
     target:str|Path, # folder of 3 T scans of other people
@@ -81,29 +90,46 @@ def train_on_folders(
     preset:str="small", # tiny, small or paper
     spacing:float=2., # mm
     size:tuple=FRAME, # rows and columns of a slice
-    teacher_steps:int|None=None, # batches that DMD2's teacher learns of target slices first, and its critic of source slices; None: the preset's (400), at most 15 % of all each
-    brain:str|Path|Callable="auto", # who says what is brain: auto, stripped, a folder of masks, or a function from Volume to mask; see `mrbook.cohorts.portable.brain_of`
-    **options, # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
+    # batches that DMD2's teacher learns of target slices first, and its critic of source slices; None: the preset's
+    # (400), at most 15 % of all each
+    teacher_steps:int|None=None,
+    # who says what is brain: auto, stripped, a folder of masks, or a function from Volume to mask; see
+    # `mrbook.cohorts.portable.brain_of`
+    brain:str|Path|Callable="auto",
+    # of `mrbook.learn.loop.TrainConfig`: steps, max_minutes, device, seed, ...; steps and minutes of the whole run
+    **options,
 )->dict: # row of the manifest in `folder`
-    "Check two folders, train the full method on their slices, keep the weights and curve.png; the teacher of DMD2 is the shipped 3 T prior, which first learns the target's slices."
+    ("Check two folders, train the full method on their slices, keep the weights and curve.png; the teacher "
+        "of DMD2 is the shipped 3 T prior, which first learns the target's slices.")
     if weighting not in SHIPPED: raise ValueError(f"weights are kept for {' or '.join(SHIPPED)}, not for {weighting!r}")
-    if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}: raise ValueError("training needs an end: give steps or max_minutes")
+    if not {"steps", "max_minutes"} & {k for k, v in options.items() if v}:
+        raise ValueError("training needs an end: give steps or max_minutes")
     clock, folder, options = Clock(), Path(folder), {k: v for k, v in options.items() if v is not None}
-    label = prior_label(weighting, False) # the paper's three channels, from scans of one contrast: the same slice three times
+    # the paper's three channels, from scans of one contrast: the same slice three times
+    label = prior_label(weighting, False)
     known = dict(stack="replicated") if UNSBConfig.preset(preset).channels > 1 else FOUND_FOR[weighting]
     config = UNSBConfig.preset(preset, **known, label=label)
     lessons, rest = first_stage(config.teacher_steps, options.get("steps"), teacher_steps, stages=2, share=.15)
     config, options = replace(config, teacher_steps=lessons), options | (dict(steps=rest) if rest else {})
     low, high = scans_in(source, "low", weighting), scans_in(target, "high", weighting)
     both = {f.id for f in low} & {f.id for f in high}
-    if both: print(f"note: {len(both)} names are in both folders ({', '.join(sorted(both)[:4])}): if these are the same people, the two sides are not unpaired")
+    if both:
+        print(f"note: {len(both)} names are in both folders ({', '.join(sorted(both)[:4])}): if these are the same "
+            f"people, the two sides are not unpaired")
     people = lambda found: load_people(found, spacing=spacing, register=False, brain=brain)
     sides = [heap(people(found), side, (weighting,), size=size) for found, side in ((low, "low"), (high, "high"))]
     watch = heap_distance(*sides, config.channels, stack=config.stack)
-    run = train_unsb(folder, *sides, watch, config, load_prior()[0], clock=clock, **dict(validate_every=100, keep="last") | options)
-    stages = {k: read_log(folder/k) for k in ("teacher", "critic")} | dict(bridge=run.history); loss_curve(stages, folder/"curve.png")
+    run = train_unsb(folder, *sides, watch, config, load_prior()[0], clock=clock,
+        **dict(validate_every=100, keep="last") | options)
+    stages = {k: read_log(folder/k) for k in ("teacher", "critic")} | dict(bridge=run.history)
+    loss_curve(stages, folder/"curve.png")
     seen = [l["validation"] for l in run.history if "validation" in l]
-    last = dict(name="distance of intensities to the 3 T slices", value=seen[-1]) if seen else dict(name="steps, too few to be watched", value=run.step)
-    row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {weighting}, {Path(source).name} to {Path(target).name}", preset=preset, command=f"train_on_folders({str(source)!r}, {str(target)!r}, {str(folder)!r}, {weighting!r}, {preset!r})", seed=options.get("seed", 0),
-        data=f"{len(low)} scans at 64 mT, {len(high)} at 3 T", device=str(options.get("device")), minutes=round(run.minutes, 1), steps=sum(l[-1]["step"] for l in stages.values() if l), metric=last)
+    last = dict(name="distance of intensities to the 3 T slices",
+        value=seen[-1]) if seen else dict(name="steps, too few to be watched", value=run.step)
+    row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {weighting}, {Path(source).name} to {Path(target).name}",
+        preset=preset,
+        command=f"train_on_folders({str(source)!r}, {str(target)!r}, {str(folder)!r}, {weighting!r}, {preset!r})",
+        seed=options.get("seed", 0),
+        data=f"{len(low)} scans at 64 mT, {len(high)} at 3 T", device=str(options.get("device")),
+        minutes=round(run.minutes, 1), steps=sum(l[-1]["step"] for l in stages.values() if l), metric=last)
     return save_pretrained(SHIPPED[weighting], run.model, asdict(config), row, folder=folder)

@@ -7,7 +7,7 @@ __all__ = ['ORDER', 'STUDY_PLANS', 'COHORT', 'BUILD', 'RunPlan', 'run_slices', '
            'study_networks']
 
 # %% ../../../nbs/methods/unsb/04_recipes.ipynb #e49c6614
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np, torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ..dact.prior import load_prior, prior_label
 from ..translator import Translator
-from .baselines import TRAINED, VARIANTS, OnePassTranslator, build_cut, build_cyclegan, method_config, train_method
+from mrbook.methods.unsb.baselines import (VARIANTS, OnePassTranslator, build_cut, build_cyclegan, method_config,
+    train_method)
 from .unsb import SHIPPED, FOUND_FOR, FRAME, UNSB, build_unsb, paired_error
-from ...cohorts.portable import FIRST, heap, person_slices, phantom_person
+from ...cohorts.portable import FIRST, person_slices, phantom_person
 from ...scans.volume import fit_size
 from ...learn.weights import load_runs, manifest, save_pretrained, share
 from ...learn.loop import Run, kept_run
@@ -35,11 +36,15 @@ class RunPlan:
     preset: str = "tiny"
 
     @property
-    def name(self): return "-".join([self.method.replace(" ", ""), self.weighting, *(f"{k}={v}" for k, v in self.changes)] + [f"seed{self.seed}"] * (self.seed > 0))
+    def name(self):
+        return "-".join([self.method.replace(" ", ""), self.weighting, *(f"{k}={v}" for k, v in self.changes)]
+            + [f"seed{self.seed}"] * (self.seed > 0))
     @property
     def config(self):
-        found, bridge = FOUND_FOR[self.weighting], self.method in VARIANTS # CUT and CycleGAN have the table at the end as well, and no teacher
-        found = found | dict(label=prior_label(self.weighting, False)) if bridge else {k: v for k, v in found.items() if k == "finish"}
+        # CUT and CycleGAN have the table at the end as well, and no teacher
+        found, bridge = FOUND_FOR[self.weighting], self.method in VARIANTS
+        found = found | dict(label=prior_label(self.weighting, False)) if bridge else {k: v for k,
+            v in found.items() if k == "finish"}
         return method_config(self.method, self.preset, **found | dict(self.changes))
 
 # %% ../../../nbs/methods/unsb/04_recipes.ipynb #155841b8
@@ -51,17 +56,22 @@ STUDY_PLANS = { # name of the weights -> what is in them
 # %% ../../../nbs/methods/unsb/04_recipes.ipynb #3a18a0b6
 COHORT = dict(source=12, target=12, val=4)
 
+# %% ../../../nbs/methods/unsb/04_recipes.ipynb #a537f3c1
 def _person(part, i, spacing, cache):
     path = None if cache is None else Path(cache)/f"{part}-{i}-{spacing:g}mm.npz"
     if path is None or not path.exists():
         p = phantom_person(FIRST[part][0] + i, part != "target", part != "source", spacing=spacing)
         size = p.brain.shape[1::-1]
-        found = {f"{side}_{w}": person_slices(p, side, (w,), size).half().numpy() for side in ("low", "high") for w in getattr(p, side)}
+        found = {f"{side}_{w}": person_slices(p, side, (w,), size).half().numpy() for side in ("low", "high")
+            for w in getattr(p, side)}
         if path is None: return found
         path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_suffix(".part.npz"); np.savez_compressed(half, **found); half.replace(path)
+        half = path.with_suffix(".part.npz")
+        np.savez_compressed(half, **found)
+        half.replace(path)
     with np.load(path) as d: return dict(d)
 
+# %% ../../../nbs/methods/unsb/04_recipes.ipynb #6d77d629
 def run_slices(
     part:str, # source, target, val or test
     side:str, # low: 64 mT; high: 3 T
@@ -89,15 +99,19 @@ def train_plan(
     cut = lambda part, side: run_slices(part, side, plan.weighting, people[part], **(data or {}))
     c = plan.config
     teacher = (teacher or load_prior()[0]) if getattr(c, "dmd", 0) else None
-    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"), paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size, **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, keep="last") | options))
+    return train_method(plan.method, Path(folder)/plan.name, cut("source", "low"), cut("target", "high"),
+        paired_error(cut("val", "low"), cut("val", "high"), most=32), c, teacher, plan.batch_size,
+        **(dict(seed=plan.seed, steps=plan.steps, device="cpu", validate_every=25, keep="last") | options))
 
 # %% ../../../nbs/methods/unsb/04_recipes.ipynb #210a6684
 BUILD = {"CUT": build_cut, "CycleGAN": build_cyclegan} # the rest are variants of UNSB
 
 def _curves(lines, points=25): # losses of a log, thinned
-    kept = [l for l in lines if "lr" in l]; kept = kept[::max(1, len(kept) // points)]
+    kept = [l for l in lines if "lr" in l]
+    kept = kept[::max(1, len(kept) // points)]
     return {k: [round(l[k], 5) for l in kept if k in l] for k in kept[-1] if k not in ("lr", "minutes")}
 
+# %% ../../../nbs/methods/unsb/04_recipes.ipynb #b17ff764
 def ship_plans(
     weights:str, # name of the file, of `STUDY_PLANS`
     trained:str|Path, # folder of `train_plan`
@@ -108,13 +122,22 @@ def ship_plans(
     "Put the networks of a study into one file; their losses go into the manifest."
     tensors, runs, chosen = {}, {}, STUDY_PLANS[weights] if plans is None else plans
     for plan in chosen:
-        run = kept_run(Path(trained)/plan.name); facts, lines = run.state, run.log
+        run = kept_run(Path(trained)/plan.name)
+        facts, lines = run.state, run.log
         tensors |= {f"{plan.name}/{k}": v for k, v in run.tensors.items()}
         watched = [{k: round(l[k], 4) for k in ("step", "validation", "psnr")} for l in lines if "validation" in l]
-        runs[plan.name] = dict(method=plan.method, weighting=plan.weighting, seed=plan.seed, steps=max(l["step"] for l in lines), best_step=facts["step"], config=asdict(plan.config), minutes=run.minutes, watched=watched, losses=_curves(lines))
+        runs[plan.name] = dict(method=plan.method, weighting=plan.weighting, seed=plan.seed,
+            steps=max(l["step"] for l in lines), best_step=facts["step"], config=asdict(plan.config),
+            minutes=run.minutes, watched=watched, losses=_curves(lines))
     minutes = sum(r["minutes"] for r in runs.values())
-    full = dict(what=f"{len(runs)} networks of the UNSB-DMD2 studies", preset=", ".join(sorted({p.preset for p in chosen})), command=f"from mrbook.methods.unsb.recipes import *; [train_plan(p, 'runs/{weights}') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, 'runs/{weights}')", seed=0,
-        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each, watched on {COHORT['val']}", device="one CPU core", minutes=round(minutes, 1), metric=dict(name="mean error of the watched people", value=float(np.mean([r["watched"][-1]["validation"] for r in runs.values()])))) | (row or {})
+    full = dict(what=f"{len(runs)} networks of the UNSB-DMD2 studies",
+        preset=", ".join(sorted({p.preset for p in chosen})),
+        command=f"from mrbook.methods.unsb.recipes import *; [train_plan(p, "
+        f"'runs/{weights}') for p in STUDY_PLANS[{weights!r}]]; ship_plans({weights!r}, " f"'runs/{weights}')", seed=0,
+        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms "
+            f"{FIRST['target'][0]} and on, {COHORT['source']} of each, watched on {COHORT['val']}",
+        device="one CPU core", minutes=round(minutes, 1), metric=dict(name="mean error of the watched people",
+            value=float(np.mean([r["watched"][-1]["validation"] for r in runs.values()])))) | (row or {})
     return save_pretrained(weights, tensors, dict(runs=runs), full, folder=None if folder is None else Path(folder))
 
 # %% ../../../nbs/methods/unsb/04_recipes.ipynb #eb7959b1
@@ -124,9 +147,15 @@ def ship_one(
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict: # row of the manifest
     "Give one network of a study a name of its own."
-    whole = manifest(folder)[weights]; run = whole["config"]["runs"][plan.name]
-    row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {plan.weighting}, 64 mT to 3 T: the network {plan.name} of {weights}", preset=plan.preset, command=f"from mrbook.methods.unsb.recipes import *; p = RunPlan({plan.method!r}, {plan.weighting!r}); train_plan(p, 'runs/unsb')", seed=plan.seed,
-        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms {FIRST['target'][0]} and on, {COHORT['source']} of each", device=whole["device"], minutes=round(run["minutes"], 1), metric=dict(name="error of the watched people", value=run["watched"][-1]["validation"]))
+    whole = manifest(folder)[weights]
+    run = whole["config"]["runs"][plan.name]
+    row = dict(kind="unsb", what=f"UNSB + DMD2 + ASP, {plan.weighting}, 64 mT to 3 T: the network "
+        f"{plan.name} of {weights}", preset=plan.preset, command=f"from mrbook.methods.unsb.recipes import *; p = "
+        f"RunPlan({plan.method!r}, {plan.weighting!r}); train_plan(p, 'runs/unsb')", seed=plan.seed,
+        data=f"64 mT phantoms {FIRST['source'][0]} and on, 3 T phantoms "
+            f"{FIRST['target'][0]} and on, {COHORT['source']} of each", device=whole["device"],
+        minutes=round(run["minutes"], 1), metric=dict(name="error of the watched people",
+            value=run["watched"][-1]["validation"]))
     return share(SHIPPED[plan.weighting], weights, plan.name, plan.config, row, folder)
 
 # %% ../../../nbs/methods/unsb/04_recipes.ipynb #192f0215
@@ -136,5 +165,7 @@ def study_networks(
     folder:str|Path|None=None, # of the weights; None: the package
 )->dict[str, Translator]: # run -> translator
     "The networks of a study."
-    found = load_runs(weights, lambda run: BUILD.get(run["method"], build_unsb)(run["config"]), device, None if folder is None else Path(folder))
-    return {name: (OnePassTranslator if run["method"] in BUILD else UNSB)(model) for name, (run, model) in found.items()}
+    found = load_runs(weights, lambda run: BUILD.get(run["method"], build_unsb)(run["config"]), device,
+        None if folder is None else Path(folder))
+    return {name: (OnePassTranslator if run["method"] in BUILD else UNSB)(model) for name,
+        (run, model) in found.items()}

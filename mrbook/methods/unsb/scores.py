@@ -25,7 +25,8 @@ from .unsb import boundary_distance
 from ...cohorts.portable import Person, person_slices
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #5386ce2d
-COLUMNS = ("rad_fid", "fid", "kid", "piqe", "ms_ssim_t1w", "psnr_t1w", "ms_ssim_t2w", "psnr_t2w") # the first four: lower is better
+# the first four: lower is better
+COLUMNS = ("rad_fid", "fid", "kid", "piqe", "ms_ssim_t1w", "psnr_t1w", "ms_ssim_t2w", "psnr_t2w")
 PAPER_TABLE1 = {method: dict(zip(COLUMNS, row)) for method, row in {
     "CycleGAN": (0.3551, 26.5839, 0.0073, 37.8657, 0.9204, 23.3010, 0.8926, 22.5735),
     "CUT": (0.3011, 23.0661, 0.0070, 47.4585, 0.9046, 22.4057, 0.8870, 22.6232),
@@ -59,7 +60,8 @@ def subject(
     "A person as slices."
     cut = lambda what: person_slices(person, what, weightings, **options)
     has = all(w in person.high for w in weightings)
-    return Subject(person.id, tuple(weightings), cut("low"), cut("brain") > 0.5, person.spacing, cut("high") if has else None, None if person.labels is None else cut("labels").byte())
+    return Subject(person.id, tuple(weightings), cut("low"), cut("brain") > 0.5, person.spacing,
+        cut("high") if has else None, None if person.labels is None else cut("labels").byte())
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #2e073d2e
 def most_scales(
@@ -68,15 +70,18 @@ def most_scales(
     "Scales of MS-SSIM for which a slice has room."
     return max([s for s in range(1, 6) if min(size) // 2**(s - 1) >= 11], default=1)
 
+# %% ../../../nbs/methods/unsb/02_scores.ipynb #c3830c31
 def fidelity(
     made:Tensor, # (n, 1, h, w) in [0, 1]
     target:Tensor, # same shape
     brain:Tensor, # bool, same shape
 )->dict: # 'ms_ssim', 'psnr', 'psnr_brain', 'scales'
     "Mean over the slices of a subject (section 4, paired evaluation)."
-    if made.shape != target.shape: raise ValueError(f"the answer is {tuple(made.shape)}, the truth {tuple(target.shape)}")
+    if made.shape != target.shape:
+        raise ValueError(f"the answer is {tuple(made.shape)}, the truth {tuple(target.shape)}")
     mean, scales = lambda v: float(torch.as_tensor(v).double().clamp(max=100).mean()), most_scales(target.shape[-2:])
-    return dict(ms_ssim=mean(ms_ssim(made, target, scales=scales)), psnr=mean(psnr(made, target)), psnr_brain=mean(psnr(made, target, mask=brain)), scales=scales)
+    return dict(ms_ssim=mean(ms_ssim(made, target, scales=scales)), psnr=mean(psnr(made, target)),
+        psnr_brain=mean(psnr(made, target, mask=brain)), scales=scales)
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #8d3ec9f1
 def outline(
@@ -98,11 +103,14 @@ def outline_scores(
     "How far the answer's outline departs from the input's, mean over slices."
     a, b = outline(made, threshold), outline(source, threshold)
     both, sizes = (a & b).flatten(1).sum(1).double(), a.flatten(1).sum(1) + b.flatten(1).sum(1)
-    distance, outside = boundary_distance(b.float()), torch.from_numpy(np.stack([ndimage.distance_transform_edt(~m[0]) if m.any() else np.full(m[0].shape, np.inf) for m in b.numpy()]))[:, None]
+    distance, outside = boundary_distance(b.float()), torch.from_numpy(
+        np.stack([ndimage.distance_transform_edt(~m[0]) if m.any() else np.full(m[0].shape, np.inf)
+        for m in b.numpy()]))[:, None]
     edge = a & ~torch.from_numpy(np.stack([ndimage.binary_erosion(m[0]) for m in a.numpy()]))[:, None]
     far = [float(d[e].mean()) if e.any() else float(np.hypot(*e.shape[-2:])) for d, e in zip(distance, edge)]
     spill = (a & (outside > tolerance)).flatten(1).sum(1) / a.flatten(1).sum(1).clamp(min=1)
-    return dict(outline_dice=float((2 * both / sizes.clamp(min=1)).mean()), boundary=float(np.mean(far)) * spacing, spill=float(spill.double().mean()))
+    return dict(outline_dice=float((2 * both / sizes.clamp(min=1)).mean()), boundary=float(np.mean(far)) * spacing,
+        spill=float(spill.double().mean()))
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #04f50f40
 def tissue_scores(
@@ -117,7 +125,8 @@ def tissue_scores(
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #dbd4342c
 class PhantomFeatures:
-    "The shipped 3 T encoder, shown slices with the faint noise that it was trained with; (n, 1, h, w) in [0, 1] -> (n, 64)."
+    ("The shipped 3 T encoder, shown slices with the faint noise that it was trained with; (n, 1, h, w) in "
+        "[0, 1] -> (n, 64).")
     def __init__(self,
         net=None, # None: 'features/phantom3t'
         noise:float=.01, # sd of a channel
@@ -126,7 +135,8 @@ class PhantomFeatures:
 
     @torch.no_grad()
     def __call__(self, images:Tensor)->Tensor:
-        real, other = self.noise * torch.randn(2, 1, 1, *images.shape[-2:], generator=torch.Generator().manual_seed(self.seed))
+        real, other = self.noise * torch.randn(2, 1, 1, *images.shape[-2:],
+            generator=torch.Generator().manual_seed(self.seed))
         return self.net(((images.float() + real)**2 + other**2).sqrt().clamp(0, 1))
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #985d04ec
@@ -140,14 +150,17 @@ class PriorFeatures:
 
     @torch.no_grad()
     def __call__(self, images:Tensor)->Tensor:
-        d = self.prior; t = torch.full((len(images),), round(self.level * (d.schedule.steps - 1)))
-        noise = torch.randn(1, *images.shape[1:], generator=torch.Generator().manual_seed(self.seed)); a = d.schedule.at(t, images)
+        d = self.prior
+        t = torch.full((len(images),), round(self.level * (d.schedule.steps - 1)))
+        noise = torch.randn(1, *images.shape[1:], generator=torch.Generator().manual_seed(self.seed))
+        a = d.schedule.at(t, images)
         x = a.sqrt() * to_network(images.float()) + (1 - a).sqrt() * noise
         return bottleneck(d.net, x.to(d.device), t.to(d.device)).float().mean((2, 3)).cpu()
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #d01546c0
 def _standardised(pool, every, encoder): # features of both, in units of the pool's mean and sd
-    p, e = encode(pool, encoder), encode(every, encoder); middle, spread = p.mean(0), p.std(0) + 1e-6
+    p, e = encode(pool, encoder), encode(every, encoder)
+    middle, spread = p.mean(0), p.std(0) + 1e-6
     return (p - middle) / spread, (e - middle) / spread
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #3173f5df
@@ -159,14 +172,18 @@ def realism(
     encoder=None, # of FID and KID; None: `PhantomFeatures()`
     second=None, # of `prior_fid`; None: `PriorFeatures()`
 )->dict: # 'fid', 'kid', 'kid_sd', 'kid_subjects', 'prior_fid', 'novelty', 'n', 'n_pool'
-    "Do the answers look like 3 T scans of anybody (section 4, unpaired evaluation), and not like one that was trained on?"
+    ("Do the answers look like 3 T scans of anybody (section 4, unpaired evaluation), and not like one that "
+        "was trained on?")
     if not made or min(len(m) for m in made) < 2: raise ValueError("realism needs at least one subject with two slices")
-    if (train is None) != (heldout is None): raise ValueError("the memorisation check needs both: training slices and held-out ones")
+    if (train is None) != (heldout is None):
+        raise ValueError("the memorisation check needs both: training slices and held-out ones")
     every = torch.cat(list(made))
-    (p, e), (p2, e2) = (_standardised(pool, every, f) for f in (encoder or PhantomFeatures(), second or PriorFeatures()))
+    (p, e), (p2, e2) = (_standardised(pool, every, f) for f in (encoder or PhantomFeatures(),
+        second or PriorFeatures()))
     both, parts = kid(p, e), np.split(e, np.cumsum([len(m) for m in made])[:-1])
     own = [kid(p, v, subset_size=min(len(v), len(p))).value for v in parts]
-    out = dict(fid=float(fid(p, e)), kid=both.value, kid_sd=both.sd, kid_subjects=float(np.mean(own)), prior_fid=float(fid(p2, e2)), n=len(e), n_pool=len(p))
+    out = dict(fid=float(fid(p, e)), kid=both.value, kid_sd=both.sd, kid_subjects=float(np.mean(own)),
+        prior_fid=float(fid(p2, e2)), n=len(e), n_pool=len(p))
     return out | (dict(novelty=novelty(every, train, heldout)) if train is not None else {})
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #1598ab17
@@ -175,7 +192,8 @@ def brain_piqe(
     brain:Tensor, # bool, same shape
 )->float: # lower is better
     "PIQE of each slice's brain, mean over slices (section 4)."
-    flat = [np.ptp(np.round(255 * x[m.any(1)][:, m.any(0)])) == 0 for x, m in zip(made[:, 0].cpu().numpy(), brain[:, 0].cpu().numpy())]
+    flat = [np.ptp(np.round(255 * x[m.any(1)][:, m.any(0)])) == 0 for x,
+        m in zip(made[:, 0].cpu().numpy(), brain[:, 0].cpu().numpy())]
     return float(np.mean([100. if f else piqe(x, mask=m)[0] for x, m, f in zip(made, brain, flat)]))
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #6bccc895
@@ -187,8 +205,12 @@ def answers(
     out = {}
     for name, method in methods.items():
         out[name] = [method.translate(p.source) for p in people]
-        wrong = [(p.id, tuple(m.shape)) for p, m in zip(people, out[name]) if m.shape != p.source.shape or not m.isfinite().all()]
-        if wrong: raise ValueError(f"{name} made {wrong[0][1]} of {wrong[0][0]}, or values that are not finite; slices of the source's shape are wanted")
+        wrong = [(p.id, tuple(m.shape)) for p, m in zip(people, out[name]) if m.shape != p.source.shape
+            or not m.isfinite().all()]
+        if wrong:
+            raise ValueError(
+                f"{name} made {wrong[0][1]} of {wrong[0][0]}, or values that are not finite; slices of the "
+                f"source's shape are wanted")
     return out
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #97532bf7
@@ -199,7 +221,8 @@ def subject_scores(
     tissues:bool=True, # also segment the answer (the dearest score)
 )->dict:
     "Every score of one answer in one contrast: fidelity where the truth is known, PIQE, outline, tissues."
-    k = slice(channel, channel + 1); m, w = made[:, k], person.weightings[channel]
+    k = slice(channel, channel + 1)
+    m, w = made[:, k], person.weightings[channel]
     out = dict(piqe=brain_piqe(m, person.brain))
     if person.target is not None: out |= fidelity(m, person.target[:, k], person.brain)
     out |= outline_scores(m, person.source[:, k], person.spacing)
@@ -214,7 +237,8 @@ def compare(
 )->list[dict]: # rows: 'method', 'subject', 'weighting' and the scores
     "Score every method on every subject in every contrast."
     made = made or answers(methods, people)
-    return [dict(method=name, subject=p.id, weighting=w) | subject_scores(made[name][i], p, c, tissues) for name in methods for i, p in enumerate(people) for c, w in enumerate(p.weightings)]
+    return [dict(method=name, subject=p.id, weighting=w) | subject_scores(made[name][i], p, c, tissues)
+        for name in methods for i, p in enumerate(people) for c, w in enumerate(p.weightings)]
 
 # %% ../../../nbs/methods/unsb/02_scores.ipynb #cb060a72
 def compare_sets(
@@ -223,13 +247,16 @@ def compare_sets(
     pool:dict, # weighting -> (N, 1, h, w): 3 T slices of other people
     made:dict|None=None, # of `answers`, if there already
     **options, # of `realism`: encoder, second
-)->list[dict]: # rows: 'method', 'weighting' and the scores of `realism`, with '_brain' for answers cut to the input's brain; the pool is also what novelty is measured from
+)->list[dict]: # rows: 'method', 'weighting' and the scores of `realism`, with '_brain' for answers cut to the input's
+    # brain; the pool is also what novelty is measured from
     "Distance of every method's answers to the pool, in every contrast."
     made, rows = made or answers(methods, people), []
     for name in methods:
         for c, w in enumerate(people[0].weightings):
-            truth, own = [p.target[:, c:c + 1] for p in people if p.target is not None], [m[:, c:c + 1] for m in made[name]]
+            truth, own = [p.target[:, c:c + 1] for p in people if p.target is not None], [
+                m[:, c:c + 1] for m in made[name]]
             check = dict(train=pool[w], heldout=torch.cat(truth)) if truth else {}
             inside = realism([m * p.brain for m, p in zip(own, people)], pool[w], **options)
-            rows.append(dict(method=name, weighting=w) | realism(own, pool[w], **check, **options) | {f"{k}_brain": inside[k] for k in ("fid", "kid", "kid_sd", "kid_subjects", "prior_fid")})
+            rows.append(dict(method=name, weighting=w) | realism(own, pool[w], **check, **options)
+                | {f"{k}_brain": inside[k] for k in ("fid", "kid", "kid_sd", "kid_subjects", "prior_fid")})
     return rows

@@ -20,13 +20,13 @@ import numpy as np, torch
 import torch.nn.functional as F
 from scipy.ndimage import binary_erosion, distance_transform_edt
 from torch import Tensor, nn
-from tqdm import tqdm
-
-from ...generative.adversarial import FORMS, GAMES, discriminator_loss, energy_loss, generator_loss, log_partition, r1_penalty
+from mrbook.generative.adversarial import (FORMS, GAMES, discriminator_loss, energy_loss, generator_loss, log_partition,
+    r1_penalty)
 from ...generative.bridge import BridgeSchedule, Chain, roll_out
 from ...generative.contrastive import PatchNCE
 from ...generative.diffusion import Diffusion, fast_precision, to_image, to_network
-from ...generative.distribution_matching import as_critic, classifier_loss, dmd_gradient, dmd_loss, fooling_loss, frozen
+from mrbook.generative.distribution_matching import (as_critic, classifier_loss, dmd_gradient, dmd_loss, fooling_loss,
+    frozen)
 from ...learn.loop import PAPER, Game, game_recipe, play, start_game, watch_pairs
 from ...generative.tones import ToneTable, foreground_quantiles, tones_of_quantiles
 from ..translator import Translator, Window, follow
@@ -35,32 +35,41 @@ from ...nets.discriminators import DiscriminatorConfig, EnergyNet, PatchDiscrimi
 from ...nets.resnet_generator import GeneratorConfig, ResnetGenerator
 from ...nets.unet import UNet
 from ...learn.loop import Clock, Progress, Recipe, Run, go_on, load_tensors, save_tensors, settle_recipe
-from ...learn.weights import builds, load, manifest
+from ...learn.weights import builds, load
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #df49bc81
 ENTROPY_WEIGHTS = ("(T-i)/T", "1 - t_i")
 EDGES = ("pool", "product")
 STACKS = ("contrasts", "replicated", "neighbours")
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #b96ee350
 @dataclass(frozen=True)
 class UNSBBasis:
     "Networks, walk and losses of plain UNSB: the first half of `UNSBConfig`."
     net: GeneratorConfig = GeneratorConfig.preset("small", skips=True) # the generator
-    judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", blur=False) # the discriminator and the energy network
+    # the discriminator and the energy network
+    judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", blur=False)
     channels: int = 1 # 1: one contrast; 2: [T1, T2]; 3: [T1, T2, their mean] (the paper has 3 and does not say which)
-    stack: str = "contrasts" # what fills them: contrasts, replicated (one contrast, so many times) or neighbours (the slice, the one before, the one after; 3 channels)
-    residual: bool = True # an answer is the state plus what the network says, so that the walk begins near its input (ours); False: what the network says (UNSB)
+    # what fills them: contrasts, replicated (one contrast, so many times) or neighbours (the slice, the one before, the
+    # one after; 3 channels)
+    stack: str = "contrasts"
+    # an answer is the state plus what the network says, so that the walk begins near its input (ours); False: what the
+    # network says (UNSB)
+    residual: bool = True
     nfe: int = 5 # calls of the generator, T (UNSB)
     tau: float = .01 # noise of the walk (UNSB; tiny and small have a hundredth)
     game: str = "lsgan" # adversarial loss: lsgan (UNSB), hinge or bce
     adversarial: float = 1. # weight of the discriminator's loss (UNSB); 0: no discriminator
-    detail: float = 0. # the discriminator also sees the slice minus its 3 x 3 mean, times this (ours); 0: the slice alone (UNSB)
+    # the discriminator also sees the slice minus its 3 x 3 mean, times this (ours); 0: the slice alone (UNSB)
+    detail: float = 0.
     generator_rate: float = 1. # learning rate of the generator, as a share of the discriminator's (ours; UNSB: 1)
     judge_turns: int = 1 # turns of the discriminator in a step (UNSB: 1)
     r1: float = 0. # gamma of the penalty on the discriminator's slope at real slices (R1; ours); 0: none
     sb: float = 1. # lambda_SB (UNSB's scripts); 0: no energy network
     entropy_weight: str = "(T-i)/T" # of the entropy in the SB loss: (T-i)/T as UNSB's code, 1 - t_i as its paper
-    twin: bool = True # a second walk is the independent one of the entropy estimate (UNSB); False: the walk of the next slice of the batch (ours, cheaper)
+    # a second walk is the independent one of the entropy estimate (UNSB); False: the walk of the next slice of the
+    # batch (ours, cheaper)
+    twin: bool = True
     partition: str = "released" # of the entropy estimate: released (log of the sum) or paper (log of the mean)
     nce: float = 1. # lambda_reg times PatchNCE (UNSB)
     identity: bool = True # half of PatchNCE is for a walk that begins at the target (UNSB)
@@ -72,9 +81,11 @@ class UNSBBasis:
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #f61d1287
 def unsb_recipe(net:GeneratorConfig)->Recipe: # of the generator that is trained
-    "How fast the players learn (ours): at twice this rate the brightness swings; with a decay the discriminator freezes first."
+    ("How fast the players learn (ours): at twice this rate the brightness swings; with a decay the "
+        "discriminator freezes first.")
     return game_recipe(net.channels, lr=1e-3, warmup=20)
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #3e0f20ad
 @dataclass(frozen=True)
 class UNSBConfig(UNSBBasis):
     "Networks, walk and losses of UNSB, DMD2 and ASP; `preset` gives the named ones."
@@ -89,35 +100,62 @@ class UNSBConfig(UNSBBasis):
     balance: bool = True # fore- and background weigh the same in the cross-entropy. "Weighted" is stated, how is not
     tolerance: float = 2. # delta, pixels within which a boundary is right. Not given
     gate: float = .5 # kappa_d, softness of that tolerance in pixels. Not given
-    rim: float = 0. # pixels: deeper inside the source's mask nothing is asked, so that fluid may turn dark (ours); 0: asked everywhere
-    edge: str = "pool" # boundary of the soft mask: pool (largest minus smallest of 3 x 3) or product, 4 m (1 - m). Not given
+    # pixels: deeper inside the source's mask nothing is asked, so that fluid may turn dark (ours); 0: asked everywhere
+    rim: float = 0.
+    # boundary of the soft mask: pool (largest minus smallest of 3 x 3) or product, 4 m (1 - m). Not given
+    edge: str = "pool"
     dmd: float = 1. # lambda_DMD; 0: off. Not given; DMD2's authors keep 1
     low: float = .02 # cleanest noise level of the gradient, share of the schedule (DMD2)
     high: float = .98 # noisiest level (DMD2)
-    centred: bool = False # the gradient acts inside the answer's foreground, its mean there taken out, so that it says nothing of brightness (ours)
-    critic_high: float = 1. # noisiest level at which the critic learns; DMD2: all (ours where it is less: it then knows the clean levels sooner)
+    # the gradient acts inside the answer's foreground, its mean there taken out, so that it says nothing of brightness
+    # (ours)
+    centred: bool = False
+    # noisiest level at which the critic learns; DMD2: all (ours where it is less: it then knows the clean levels
+    # sooner)
+    critic_high: float = 1.
     classify: float = .01 # weight of the classifier beside the critic's denoising loss (DMD2); 0: no classifier
     fool: float = .003 # weight of the classifier for the generator (DMD2: 0.001 to 0.005)
     critic_turns: int = 5 # turns of the critic for each of the generator (DMD2)
     critic_rate: float = .25 # learning rate of the critic, as a share of the generator's. Not given
-    dmd_every: int = 1 # steps from one gradient of DMD2, and one round of the critic, to the next (ours; the gradient counts so many times more)
+    # steps from one gradient of DMD2, and one round of the critic, to the next (ours; the gradient counts so many times
+    # more)
+    dmd_every: int = 1
     dmd_share: float = 1. # share of the batch that teacher and critic look at (ours)
-    fresh: bool = False # each turn of the critic sees new walks (DMD2); False: the same answers under new noise, which is cheaper
+    # each turn of the critic sees new walks (DMD2); False: the same answers under new noise, which is cheaper
+    fresh: bool = False
     label: int = -1 # class of the teacher that is the target; -1: a teacher without classes
-    teacher_steps: int = 0 # before the match, in which the teacher learns the target's slices and the critic the slices where the walk begins (ours)
+    # before the match, in which the teacher learns the target's slices and the critic the slices where the walk begins
+    # (ours)
+    teacher_steps: int = 0
     recipe: Recipe|None = None # how it learns; None: ours, by the width of the generator, see `unsb_recipe`
 
     def __post_init__(self):
         settle_recipe(self, unsb_recipe(self.net))
-        for name, known in dict(entropy_weight=ENTROPY_WEIGHTS, partition=FORMS, game=GAMES, edge=EDGES, stack=STACKS, channels=(1, 2, 3)).items():
-            if getattr(self, name) not in known: raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(map(str, known))}")
-        if not 0 <= self.low < self.high <= 1 or not self.high <= self.critic_high <= 1: raise ValueError(f"noise levels are shares of the schedule with low < high <= critic_high <= 1, not {self.low}, {self.high} and {self.critic_high}")
-        if self.stack == "neighbours" and self.channels != 3: raise ValueError(f"neighbours are three channels, itself, before and after: set channels=3, not {self.channels}")
-        if self.critic_turns < 1: raise ValueError(f"critic_turns={self.critic_turns}: the critic must learn at least once for each turn of the generator")
-        if not 0 < self.critic_rate <= 1: raise ValueError(f"critic_rate={self.critic_rate}: a share of the generator's rate, above 0, at most 1")
-        if not 0 <= self.sure_background < self.sure_foreground <= 1: raise ValueError(f"the trimap needs sure_background < sure_foreground, not {self.sure_background} and {self.sure_foreground}")
-        if min(self.softness, self.gate) <= 0: raise ValueError(f"softness and gate must be above 0: {self.softness}, {self.gate}")
-        if min(self.dmd_every, self.identity_every) < 1 or not 0 < self.dmd_share <= 1: raise ValueError(f"dmd_every={self.dmd_every} and identity_every={self.identity_every} count steps, at least 1; dmd_share={self.dmd_share} is above 0, at most 1")
+        for name, known in dict(entropy_weight=ENTROPY_WEIGHTS, partition=FORMS, game=GAMES, edge=EDGES, stack=STACKS,
+                channels=(1, 2, 3)).items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"no {name} {getattr(self, name)!r}; there are {', '.join(map(str, known))}")
+        if not 0 <= self.low < self.high <= 1 or not self.high <= self.critic_high <= 1:
+            raise ValueError(
+                f"noise levels are shares of the schedule with low < high <= critic_high <= 1, not {self.low}, "
+                f"{self.high} and {self.critic_high}")
+        if self.stack == "neighbours" and self.channels != 3:
+            raise ValueError(
+                f"neighbours are three channels, itself, before and after: set channels=3, not {self.channels}")
+        if self.critic_turns < 1:
+            raise ValueError(
+                f"critic_turns={self.critic_turns}: the critic must learn at least once for each turn of the generator")
+        if not 0 < self.critic_rate <= 1:
+            raise ValueError(f"critic_rate={self.critic_rate}: a share of the generator's rate, above 0, at most 1")
+        if not 0 <= self.sure_background < self.sure_foreground <= 1:
+            raise ValueError(f"the trimap needs sure_background < sure_foreground, not {self.sure_background} and "
+                f"{self.sure_foreground}")
+        if min(self.softness, self.gate) <= 0:
+            raise ValueError(f"softness and gate must be above 0: {self.softness}, {self.gate}")
+        if min(self.dmd_every, self.identity_every) < 1 or not 0 < self.dmd_share <= 1:
+            raise ValueError(
+                f"dmd_every={self.dmd_every} and identity_every={self.identity_every} count steps, at least 1; "
+                f"dmd_share={self.dmd_share} is above 0, at most 1")
         BridgeSchedule(self.nfe, self.tau)
 
     @classmethod
@@ -127,36 +165,51 @@ class UNSBConfig(UNSBBasis):
         return replace(UNSB_PRESETS[name], **changes)
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #88fff6ec
-FOUND = dict(tau=1e-4, detail=10., judge_turns=2, generator_rate=.1, r1=50., lead=50, table=True, asp=.1, rim=4., dmd=20., low=.06, high=.3, critic_high=.35, centred=True, critic_rate=.2, teacher_steps=400) # on the validation people, see the end of this notebook
+# on the validation people, see the end of this notebook
+FOUND = dict(tau=1e-4, detail=10., judge_turns=2, generator_rate=.1, r1=50., lead=50, table=True, asp=.1, rim=4.,
+    dmd=20., low=.06, high=.3, critic_high=.35, centred=True, critic_rate=.2, teacher_steps=400)
 FOUND_FOR = dict(t1w={}, t2w=dict(low=.02, high=.2, critic_high=.25, finish=True)) # what differs by contrast
 UNSB_PRESETS = dict(
-    tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True, fine=16), DiscriminatorConfig.preset("tiny", layers=2, norm="none"), patches=64, twin=False, identity_every=4, critic_turns=1, **FOUND),
-    small=UNSBConfig(GeneratorConfig.preset("small", skips=True, fine=16), DiscriminatorConfig.preset("small", blur=False, norm="none"), **FOUND),
-    paper=UNSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), channels=3, residual=False, fresh=True,
+    tiny=UNSBConfig(GeneratorConfig.preset("tiny", skips=True, fine=16),
+        DiscriminatorConfig.preset("tiny", layers=2, norm="none"), patches=64, twin=False, identity_every=4,
+        critic_turns=1, **FOUND),
+    small=UNSBConfig(GeneratorConfig.preset("small", skips=True, fine=16),
+        DiscriminatorConfig.preset("small", blur=False, norm="none"), **FOUND),
+    paper=UNSBConfig(GeneratorConfig.preset("paper"), DiscriminatorConfig.preset("paper"), channels=3, residual=False,
+        fresh=True,
                      critic_rate=.05, recipe=PAPER),
 )
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #81b1e1b7
 def parse_unsb(
     config:dict, # `asdict` of a `UNSBConfig`, as JSON gives it back
 )->UNSBConfig:
     "The way back from JSON."
-    return UNSBConfig(**{**config, "net": GeneratorConfig(**config["net"]), "judge": DiscriminatorConfig(**config["judge"])})
+    return UNSBConfig(**{**config, "net": GeneratorConfig(**config["net"]),
+        "judge": DiscriminatorConfig(**config["judge"])})
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #bc0c8811
 def stack_contrasts(
-    x:Tensor, # (n, 1, h, w) for one contrast, (n, 2, h, w): T1w and T2w, or for neighbours (n, 3, h, w), from `neighbours`
+    # (n, 1, h, w) for one contrast, (n, 2, h, w): T1w and T2w, or for neighbours (n, 3, h, w), from `neighbours`
+    x:Tensor,
     channels:int, # 1, 2 or 3
     stack:str="contrasts", # see `UNSBConfig`
 )->Tensor: # (n, channels, h, w)
     "The channels that the networks see (section 3 of the paper; interpretation)."
     if stack == "neighbours":
-        if x.ndim != 4 or x.shape[1] != 3: raise ValueError(f"with stack='neighbours' slices must be (n, 3, h, w), scan by scan from `neighbours`, got {tuple(x.shape)}")
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(
+                f"with stack='neighbours' slices must be (n, 3, h, w), scan by scan from `neighbours`, got "
+                f"{tuple(x.shape)}")
         return x
     want = 1 if channels == 1 or stack == "replicated" else 2
-    if x.ndim != 4 or x.shape[1] != want: raise ValueError(f"with channels={channels} slices must be (n, {want}, h, w){' with T1w and T2w' if want == 2 else ''}, got {tuple(x.shape)}")
+    if x.ndim != 4 or x.shape[1] != want:
+        raise ValueError(f"with channels={channels} slices must be (n, {want}, h, "
+            f"w){' with T1w and T2w' if want == 2 else ''}, got {tuple(x.shape)}")
     if stack == "replicated": return x.expand(-1, channels, -1, -1)
     return torch.cat([x, x.mean(1, keepdim=True)], 1) if channels == 3 else x
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #77cc1781
 def unstack(
     made:Tensor, # (n, channels, h, w)
     stack:str="contrasts", # see `UNSBConfig`
@@ -168,7 +221,8 @@ def unstack(
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #031bf900
 class ToneLayer(nn.Module):
-    "One `ToneTable` per contrast, from the quantiles of one heap's foreground to those of another's; does nothing until `fit`."
+    ("One `ToneTable` per contrast, from the quantiles of one heap's foreground to those of another's; does "
+        "nothing until `fit`.")
     def __init__(self,
         channels:int=1, # 1, 2 or 3, see `UNSBConfig`
         stack:str="contrasts", # what fills them
@@ -176,7 +230,9 @@ class ToneLayer(nn.Module):
     ):
         super().__init__()
         self.mixed = channels == 3 and stack == "contrasts" # the third channel is the mean of the others
-        self.register_buffer("knots", torch.linspace(0, 1, levels + 2).expand(2 if channels > 1 and stack == "contrasts" else 1, 2, -1).clone()) # (contrasts, from and to, levels + 2)
+        # (contrasts, from and to, levels + 2)
+        self.register_buffer("knots", torch.linspace(0, 1,
+            levels + 2).expand(2 if channels > 1 and stack == "contrasts" else 1, 2, -1).clone())
 
     def fit(self,
         source:Tensor, # (N, c, H, W) in [0, 1]
@@ -186,7 +242,8 @@ class ToneLayer(nn.Module):
         "Learn the tables from two heaps without pairs."
         for k, row in enumerate(self.knots):
             sides = (x if len(self.knots) == 1 else x[:, k] for x in (source, target))
-            own, goal = (foreground_quantiles(x, row.shape[-1] - 2, floor, f"{name} pixels") for name, x in zip(("source", "target"), sides))
+            own, goal = (foreground_quantiles(x, row.shape[-1] - 2, floor, f"{name} pixels") for name,
+                x in zip(("source", "target"), sides))
             table = tones_of_quantiles(own, goal, ties="spread", ends="unit") # rising, also where many pixels are alike
             row.copy_(torch.stack([table.x, table.y]))
         return self
@@ -220,14 +277,19 @@ class BridgeRefiner(nn.Module):
     ):
         super().__init__()
         self.config, self.precision = config, "no"
-        self.net = near_identity(ResnetGenerator(replace(config.net, in_channels=config.channels, out_channels=config.channels), generator), config.residual)
-        self.schedule, self.table = BridgeSchedule(config.nfe, config.tau), ToneLayer(config.channels, config.stack) if config.table else None
+        self.net = near_identity(ResnetGenerator(replace(config.net, in_channels=config.channels,
+            out_channels=config.channels), generator), config.residual)
+        self.schedule, self.table = BridgeSchedule(config.nfe, config.tau), ToneLayer(config.channels,
+            config.stack) if config.table else None
         self.finish = ToneLayer(config.channels, config.stack) if config.finish else None
-        self.register_buffer("latent", torch.randn(1, self.net.latent, generator=torch.Generator().manual_seed(0))) # of every answer at test time
+        # of every answer at test time
+        self.register_buffer("latent", torch.randn(1, self.net.latent, generator=torch.Generator().manual_seed(0)))
 
     def call(self, x, k, z=None):
         "The generator, with its answer in float32."
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)): said = self.net(x, k, z).float()
+        with torch.autocast(x.device.type, torch.bfloat16,
+                enabled=self.precision == "bf16" or torch.is_autocast_enabled(x.device.type)):
+            said = self.net(x, k, z).float()
         return (x + said).clamp(-1, 1) if self.config.residual else said
 
     def start(self, source:Tensor)->Tensor: # (n, c, h, w) in [-1, 1] -> the same
@@ -241,7 +303,8 @@ class BridgeRefiner(nn.Module):
     )->Chain: # `.state` is x_t, `.end` the answer, with gradient
         "The walk up to a step."
         z = None if rng is not None else self.latent.expand(len(source), -1)
-        return roll_out(self.call, source, self.schedule, until, z, rng is not None, generator=rng, latent=self.net.latent)
+        return roll_out(self.call, source, self.schedule, until, z, rng is not None, generator=rng,
+            latent=self.net.latent)
 
     def maps(self, x:Tensor)->list: # images (n, c, h, w)
         "Feature maps of the generator's own encoder, at step 0, for PatchNCE."
@@ -326,7 +389,10 @@ def boundary_loss(
     edge:str="pool", # see `soft_edge`
 )->Tensor: # scalar, 0 to 1
     "One minus the share of the answer's boundary that lies at the source's (eq. 8); without boundary 0."
-    if distance.shape != mask.shape: raise ValueError(f"the mask is {tuple(mask.shape)}, the distances are {tuple(distance.shape)}: they must belong to one batch")
+    if distance.shape != mask.shape:
+        raise ValueError(
+            f"the mask is {tuple(mask.shape)}, the distances are {tuple(distance.shape)}: they must belong to "
+            f"one batch")
     b = soft_edge(mask, edge)
     outside = b * torch.sigmoid((distance - tolerance) / gate)
     return (outside.flatten(1).sum(1) / (b.flatten(1).sum(1) + 1e-3)).mean()
@@ -339,9 +405,14 @@ def check_teacher(
     "Refuse a teacher that cannot judge what the generator makes."
     if not isinstance(teacher.net, UNet): return
     seen, classes = teacher.net.config.in_channels, teacher.net.config.classes
-    if seen != config.channels and not (config.stack != "contrasts" and seen == 1): raise ValueError(f"the teacher sees {seen} channels, the generator makes {config.channels}: they must be the same")
-    if classes and not 0 <= config.label < classes: raise ValueError(f"the teacher knows {classes} classes: say with label=0 to {classes - 1} which of them is the target")
-    if not all(p.isfinite().all() for p in teacher.parameters()): raise ValueError("the teacher's weights hold NaN or infinite values")
+    if seen != config.channels and not (config.stack != "contrasts" and seen == 1):
+        raise ValueError(
+            f"the teacher sees {seen} channels, the generator makes {config.channels}: they must be the same")
+    if classes and not 0 <= config.label < classes:
+        raise ValueError(
+            f"the teacher knows {classes} classes: say with label=0 to {classes - 1} which of them is the target")
+    if not all(p.isfinite().all() for p in teacher.parameters()):
+        raise ValueError("the teacher's weights hold NaN or infinite values")
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #621575b3
 @dataclass(frozen=True)
@@ -350,6 +421,7 @@ class LessonConfig:
     label: int = -1 # class of the slices; -1: a teacher without classes
     high: float = .35 # noisiest level, share of the schedule
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #e06f5569
 class Lesson(Game):
     "A diffusion model learns slices."
     def __init__(self, teacher:Diffusion, config:LessonConfig):
@@ -364,6 +436,7 @@ class Lesson(Game):
 
 LESSON = Recipe(batch_size=4, lr=2e-4, warmup=20, ema=0., precision="auto")
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #cb37e03f
 def adapt_teacher(
     folder, # checkpoint, weights and log
     teacher:Diffusion, # of the target's contrast; stays as it is
@@ -372,11 +445,13 @@ def adapt_teacher(
     **options, # of `play`: steps, max_minutes, lr, batch_size, seed, device, clock, stage, ...
 )->Diffusion: # a copy that knows these slices, frozen
     "Let a diffusion model learn the target's slices before it is a frozen teacher (ours); resumes."
-    options = asdict(LESSON) | options; n = options["batch_size"]
+    options = asdict(LESSON) | options
+    n = options["batch_size"]
     def batch(step, rng):
         x = to_network(target[torch.randint(len(target), (n,), generator=rng)])
         return torch.where(torch.rand(n, 1, 1, 1, generator=rng) < .5, x.flip(-1), x),
-    run = go_on(play(Lesson(copy.deepcopy(teacher).requires_grad_(True), LessonConfig(label)), batch, folder, **options))
+    run = go_on(play(Lesson(copy.deepcopy(teacher).requires_grad_(True), LessonConfig(label)), batch, folder,
+        **options))
     return run.model.requires_grad_(False)
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #7bdea1d9
@@ -391,7 +466,8 @@ class DetailJudge(nn.Module):
         self.detail, self.net = detail, PatchDiscriminator(replace(config, in_channels=channels * (2 if detail else 1)))
 
     def forward(self, x, step): # slices (n, c, h, w) -> logits
-        return self.net(torch.cat([x, self.detail * (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False))], 1) if self.detail else x, step)
+        return self.net(torch.cat([x, self.detail * (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False))], 1)
+            if self.detail else x, step)
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #e17400d4
 def without_mean(
@@ -399,7 +475,8 @@ def without_mean(
     inside:Tensor, # bool (n, 1, h, w)
 )->Tensor: # 0 outside, mean 0 inside, image by image and channel by channel
     "The part of a gradient that does not change the mean intensity of the foreground (ours)."
-    m = inside.float(); mean = (gradient * m).sum((2, 3), keepdim=True) / m.sum((2, 3), keepdim=True).clamp(min=1)
+    m = inside.float()
+    mean = (gradient * m).sum((2, 3), keepdim=True) / m.sum((2, 3), keepdim=True).clamp(min=1)
     return (gradient - mean) * m
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #80c266cd
@@ -412,15 +489,19 @@ class UNSBPlayers(Game):
     ):
         super().__init__()
         c = self.config = config
-        if c.dmd and teacher is None: raise ValueError("DMD2 needs a diffusion model of the target: give teacher=, or set dmd=0")
+        if c.dmd and teacher is None:
+            raise ValueError("DMD2 needs a diffusion model of the target: give teacher=, or set dmd=0")
         self.refiner, self.judge = BridgeRefiner(c), DetailJudge(c.judge, c.channels, c.detail)
         self.energy = EnergyNet(replace(c.judge, in_channels=2 * c.channels, source_channels=2 * c.channels))
         self.contrast = PatchNCE(self.refiner.net.config.feature_channels(), patches=c.patches)
         self.teacher = self.critic = None
-        self.apart = c.stack != "contrasts" and teacher is not None and isinstance(teacher.net, UNet) and teacher.net.config.in_channels == 1 # a teacher of single slices judges the channels one by one
+        # a teacher of single slices judges the channels one by one
+        self.apart = c.stack != "contrasts" and teacher is not None and isinstance(teacher.net,
+            UNet) and teacher.net.config.in_channels == 1
         if c.dmd:
             check_teacher(teacher, c)
-            self.critic, self.teacher = as_critic(critic or teacher, c.classify > 0), teacher.requires_grad_(False).eval()
+            self.critic, self.teacher = as_critic(critic or teacher,
+                c.classify > 0), teacher.requires_grad_(False).eval()
 
     def train(self, mode:bool=True):
         "The teacher stays in eval mode."
@@ -430,7 +511,8 @@ class UNSBPlayers(Game):
 
     def players(self):
         on = dict(discriminator=self.config.adversarial, energy=self.config.sb, critic=self.config.dmd, generator=1)
-        of = dict(discriminator=[self.judge], energy=[self.energy], critic=[self.critic], generator=[self.refiner, self.contrast])
+        of = dict(discriminator=[self.judge], energy=[self.energy], critic=[self.critic],
+            generator=[self.refiner, self.contrast])
         return {k: v for k, v in of.items() if on[k]}
 
     def rates(self):
@@ -438,7 +520,8 @@ class UNSBPlayers(Game):
 
     def some(self, x): return x[:math.ceil(self.config.dmd_share * len(x))]
     def as_taught(self, x): return x.flatten(0, 1)[:, None] if self.apart else x
-    def labels(self, x): return None if self.config.label < 0 else torch.full((len(x),), self.config.label, device=x.device)
+    def labels(self, x):
+        return None if self.config.label < 0 else torch.full((len(x),), self.config.label, device=x.device)
 
     def statistics(self, own, other, step):
         "The energy of a walk with itself, and with an independent one."
@@ -446,16 +529,20 @@ class UNSBPlayers(Game):
 
     def discriminator_terms(self, fake, target, step):
         "The adversarial game at step i."
-        said = dict(judge=discriminator_loss(self.judge(target, step).float(), self.judge(fake, step).float(), self.config.game))
-        return said | (dict(r1=self.config.r1 / 2 * r1_penalty(lambda x: self.judge(x, step).float(), target)) if self.config.r1 else {})
+        said = dict(judge=discriminator_loss(self.judge(target, step).float(), self.judge(fake, step).float(),
+            self.config.game))
+        return said | (dict(r1=self.config.r1 / 2 * r1_penalty(lambda x: self.judge(x, step).float(), target))
+            if self.config.r1 else {})
 
     def critic_terms(self, fake, target, rng):
         "Denoise what the generator makes; tell it from the target."
         c, fake, target = self.config, self.as_taught(fake), self.as_taught(target)
         y = self.labels(fake)
-        last = max(1, round(c.critic_high * self.critic.schedule.steps)); t = torch.randint(last, (len(fake),), generator=rng).to(fake.device)
+        last = max(1, round(c.critic_high * self.critic.schedule.steps))
+        t = torch.randint(last, (len(fake),), generator=rng).to(fake.device)
         terms = dict(denoise=self.critic.loss(fake, y, t=t, generator=rng))
-        return terms | (dict(classify=c.classify * classifier_loss(self.critic, target, fake, y, rng)) if c.classify else {})
+        return terms | (dict(classify=c.classify * classifier_loss(self.critic, target, fake, y, rng)) if c.classify
+            else {})
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #9bd9fe56
 class UNSBGame(UNSBPlayers):
@@ -468,10 +555,14 @@ class UNSBGame(UNSBPlayers):
             with torch.no_grad(): key = self.refiner.maps(torch.cat([source, target][:len(made)]))
             terms["nce"] = c.nce * self.contrast(query, key, rng)
         if c.asp:
-            logits, mask = mask_logits(made[0], c.target_threshold, c.softness), mask_logits(source, c.source_threshold, c.softness).sigmoid()
+            logits, mask = mask_logits(made[0], c.target_threshold, c.softness), mask_logits(source, c.source_threshold,
+                c.softness).sigmoid()
             deep = (mask >= .5) & (distance > c.rim) if c.rim else torch.zeros_like(mask, dtype=torch.bool)
-            terms["mask"] = c.asp * c.mask_weight * mask_loss(logits, mask.masked_fill(deep, (c.sure_foreground + c.sure_background) / 2), c.sure_foreground, c.sure_background, c.balance)
-            terms["boundary"] = c.asp * c.boundary_weight * boundary_loss(logits.sigmoid().masked_fill(deep, 1.), distance, c.tolerance, c.gate, c.edge)
+            terms["mask"] = c.asp * c.mask_weight * mask_loss(logits,
+                mask.masked_fill(deep, (c.sure_foreground + c.sure_background) / 2), c.sure_foreground,
+                c.sure_background, c.balance)
+            terms["boundary"] = c.asp * c.boundary_weight * boundary_loss(logits.sigmoid().masked_fill(deep, 1.),
+                distance, c.tolerance, c.gate, c.edge)
         return terms
 
     def matching_terms(self, fake, rng):
@@ -482,29 +573,36 @@ class UNSBGame(UNSBPlayers):
         gradient = dmd_gradient(fake, self.teacher, self.critic, y, c.low, c.high, generator=rng)
         if c.centred: gradient = without_mean(gradient, mask_logits(fake.detach(), c.target_threshold, c.softness) > 0)
         terms = dict(dmd=c.dmd_every * c.dmd * dmd_loss(fake, gradient))
-        return terms | (dict(fool=c.dmd_every * c.fool * fooling_loss(self.critic, fake, y, rng)) if c.classify and c.fool else {})
+        return terms | (dict(fool=c.dmd_every * c.fool * fooling_loss(self.critic, fake, y, rng)) if c.classify
+            and c.fool else {})
 
     def generator_terms(self, made, batch, walk, other, step, rng):
         "Eq. (10)."
         c, (source, target, _, distance, count) = self.config, batch
         fake, terms = made[0], {}
         if c.adversarial: terms["adversarial"] = c.adversarial * generator_loss(self.judge(fake, step).float(), c.game)
-        if c.sb: terms["sb"] = c.sb * bridge_loss(walk, fake, *self.statistics(torch.cat([walk, fake], 1), other, step), step, self.refiner.schedule, c.entropy_weight, c.partition)
-        return terms | self.structure_terms(made, source, target, distance, rng) | (self.matching_terms(self.some(fake), rng) if count % c.dmd_every == 0 else {})
+        if c.sb:
+            terms["sb"] = c.sb * bridge_loss(walk, fake, *self.statistics(torch.cat([walk, fake], 1), other, step),
+                step, self.refiner.schedule, c.entropy_weight, c.partition)
+        return terms | self.structure_terms(made, source, target, distance,
+            rng) | (self.matching_terms(self.some(fake), rng) if count % c.dmd_every == 0 else {})
 
     def turns(self, batch, rng):
         (source, target, second, _, count), c, n = batch, self.config, len(batch[0])
         step = int(torch.randint(c.nfe, (1,), generator=rng))
-        chain = self.refiner.walk(torch.cat([source, target]) if c.nce and c.identity and count % c.identity_every == 0 else source, step, rng)
+        chain = self.refiner.walk(torch.cat([source, target]) if c.nce and c.identity and count % c.identity_every == 0
+            else source, step, rng)
         made, walk, other = chain.end.split(n), chain.state[:n], None
         fake = made[0].detach()
-        for _ in range(c.judge_turns if c.adversarial else 0): yield "discriminator", self.discriminator_terms(fake, target, step)
+        for _ in range(c.judge_turns if c.adversarial else 0):
+            yield "discriminator", self.discriminator_terms(fake, target, step)
         if c.sb:
             other = torch.cat([walk, fake], 1).roll(1, 0)
             if c.twin or n == 1:
                 with torch.no_grad(): twin = self.refiner.walk(second, step, rng)
                 other = torch.cat([twin.state, twin.end], 1)
-            yield "energy", dict(energy=energy_loss(*self.statistics(torch.cat([walk, fake], 1), other, step), c.partition))
+            yield "energy", dict(energy=energy_loss(*self.statistics(torch.cat([walk, fake], 1), other, step),
+                c.partition))
         for k in range(c.critic_turns if c.dmd and count % c.dmd_every == 0 else 0):
             seen = fake if k == 0 or not c.fresh else self.again(source, rng)
             yield "critic", self.critic_terms(self.some(seen), self.some(target), rng)
@@ -522,12 +620,16 @@ def step_cost(
     game:UNSBGame, # in place: gradients are overwritten
     batch:tuple, # of `unsb_batches`
     seed:int=0, # of the step
-)->list[dict]: # rows: part, seconds, parameters, kept_mb: what the backward pass keeps; on a GPU also the peak memory in MB
+)->list[dict]: # rows: part, seconds, parameters, kept_mb: what the backward pass keeps; on a GPU also the peak memory
+    # in MB
     "Time and memory of one training step, without the optimisers, split by part."
     kept, size = {}, lambda *m: sum(p.numel() for v in m if v is not None for p in v.parameters())
-    def keep(x): kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes(); return x
+    def keep(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x): return _timed(game, batch, seed, kept, size)
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #fc26c532
 def _timed(game, batch, seed, kept, size):
     device, rng, rows = batch[0].device, torch.Generator().manual_seed(seed), {}
     cuda = device.type == "cuda"
@@ -537,15 +639,23 @@ def _timed(game, batch, seed, kept, size):
     def add(part, since, parameters):
         row = rows.setdefault(part, dict(part=part, seconds=0., parameters=parameters))
         row["seconds"] += clock() - since
-        row["kept_mb"] = max(row.get("kept_mb", 0.), sum(kept.values()) / 2**20); kept.clear()
-        if cuda: row["peak_mb"] = max(row.get("peak_mb", 0), torch.cuda.max_memory_allocated(device) / 2**20); torch.cuda.reset_peak_memory_stats(device)
+        row["kept_mb"] = max(row.get("kept_mb", 0.), sum(kept.values()) / 2**20)
+        kept.clear()
+        if cuda:
+            row["peak_mb"] = max(row.get("peak_mb", 0), torch.cuda.max_memory_allocated(device) / 2**20)
+            torch.cuda.reset_peak_memory_stats(device)
     turns, tick = game.turns(batch, rng), clock()
     for player, terms in turns:
-        game.zero_grad(); sum(terms.values()).backward()
-        add(player, tick, size(*game.players()[player])); tick = clock()
+        game.zero_grad()
+        sum(terms.values()).backward()
+        add(player, tick, size(*game.players()[player]))
+        tick = clock()
     if game.config.dmd:
-        tick = clock(); x = game.as_taught(batch[0]); y = game.labels(x)
-        dmd_gradient(x, game.teacher, game.critic, y, generator=rng); add("of it: teacher and critic, no gradient", tick, size(game.teacher))
+        tick = clock()
+        x = game.as_taught(batch[0])
+        y = game.labels(x)
+        dmd_gradient(x, game.teacher, game.critic, y, generator=rng)
+        add("of it: teacher and critic, no gradient", tick, size(game.teacher))
     return list(rows.values())
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #e77e607d
@@ -562,14 +672,19 @@ def check_unpaired(
         if len(x) == 0: raise ValueError(f"there are no {name} slices to train on")
         x = stack_contrasts(x.float(), channels, stack)
         if not x.isfinite().all(): raise ValueError(f"the {name} slices hold NaN or infinite values")
-        if x.min() < -1e-3 or x.max() > 1 + 1e-3: raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]")
+        if x.min() < -1e-3 or x.max() > 1 + 1e-3:
+            raise ValueError(f"the {name} slices span {x.min():.3g} to {x.max():.3g}, not [0, 1]")
         out.append(F.pad(x, (0, -x.shape[-1] % multiple, 0, -x.shape[-2] % multiple)))
-    if out[0].shape[-2:] != out[1].shape[-2:]: raise ValueError(f"source slices are {tuple(source.shape[-2:])}, target slices {tuple(target.shape[-2:])}: crop or pad them to one size")
+    if out[0].shape[-2:] != out[1].shape[-2:]:
+        raise ValueError(
+            f"source slices are {tuple(source.shape[-2:])}, target slices {tuple(target.shape[-2:])}: crop or "
+            f"pad them to one size")
     return tuple(out)
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #c435ae26
 class UnpairedBatches:
-    "Random unpaired batches, a function of the generator alone: callable (step, rng) -> source, target, second source, distances, step."
+    ("Random unpaired batches, a function of the generator alone: callable (step, rng) -> source, target, "
+        "second source, distances, step.")
     def __init__(self,
         source:Tensor, # slices in [0, 1], (N, 1, H, W) or (N, 2, H, W)
         target:Tensor, # (M, ..., H, W)
@@ -584,7 +699,8 @@ class UnpairedBatches:
     def distance(self, i:int)->Tensor: # (1, 1, H, W) pixels
         "Distance map of source slice i, made once."
         if i not in self.known:
-            mask = mask_logits(to_network(self.source[i:i + 1]), self.config.source_threshold, self.config.softness).sigmoid()
+            mask = mask_logits(to_network(self.source[i:i + 1]), self.config.source_threshold,
+                self.config.softness).sigmoid()
             self.known[i] = boundary_distance(mask).half()
         return self.known[i].float()
 
@@ -595,8 +711,10 @@ class UnpairedBatches:
         k = (i + torch.randint(1, max(n, 2), (size,), generator=rng)) % n
         mirrored = (torch.rand(3, size, 1, 1, 1, generator=rng) < .5) & self.flip
         turn = lambda x, m: torch.where(m, x.flip(-1), x)
-        distance = torch.cat([self.distance(int(a)) for a in i]) if self.config.asp else torch.zeros(size, 1, *self.source.shape[-2:])
-        source, target, second = (to_network(turn(*a)) for a in zip((self.source[i], self.target[j], self.source[k]), mirrored))
+        distance = torch.cat([self.distance(int(a)) for a in i]) if self.config.asp else torch.zeros(size, 1,
+            *self.source.shape[-2:])
+        source, target, second = (to_network(turn(*a))
+            for a in zip((self.source[i], self.target[j], self.source[k]), mirrored))
         return source, target, second, turn(distance, mirrored[0]), step
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #270e8d90
@@ -609,7 +727,8 @@ def paired_error(
     stack:str="contrasts", # see `UNSBConfig`
 ): # function refiner -> {'validation': mean absolute error, 'psnr': dB in the foreground}
     "What is watched during training, where there are pairs."
-    if len(source) != len(target): raise ValueError(f"{len(source)} source and {len(target)} target slices are not pairs")
+    if len(source) != len(target):
+        raise ValueError(f"{len(source)} source and {len(target)} target slices are not pairs")
     source, target = check_unpaired(source, target, channels, 1, stack)
     return watch_pairs(source, target, batch, most)
 
@@ -627,7 +746,8 @@ def heap_distance(
     some = lambda x: x[torch.linspace(0, len(x) - 1, min(most, len(x))).round().long()]
     source, levels = some(source), torch.linspace(.01, .99, 50)
     def quantiles(x):
-        fine = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs(); inside = x > .05
+        fine = (x - F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)).abs()
+        inside = x > .05
         return torch.cat([v[inside][::7].quantile(levels) if inside.any() else torch.zeros(50) for v in (x, fine)])
     wanted = quantiles(some(target))
     @torch.no_grad()
@@ -651,48 +771,64 @@ def finish_tones(
     "Learn the table at the end, if the config wants one: from the answers' foreground to the target's."
     model = run.model
     if model.finish is None: return run
-    c, device, path, contrasts = model.config, next(model.parameters()).device, run.folder/"model.safetensors", source.shape[1]
+    c, device, path, contrasts = model.config, next(
+        model.parameters()).device, run.folder/"model.safetensors", source.shape[1]
     stack, multiple = getattr(c, "stack", "contrasts"), replace(c.net, in_channels=c.channels).multiple
     source = source[torch.linspace(0, len(source) - 1, min(most, len(source))).round().long()].float()
-    seen = check_unpaired(source, source, c.channels, multiple, stack)[0]; made, parts = [], math.ceil(len(seen) / 16)
+    seen = check_unpaired(source, source, c.channels, multiple, stack)[0]
+    made, parts = [], math.ceil(len(seen) / 16)
     with Progress("tones", parts, shown=progress) as show:
         for k in range(parts): # each part is spread over all
             if k and until and clock.minutes >= until: break
-            x = seen[k::parts]; made.append(to_image(model.made(to_network(x.to(device)))).cpu() * (x.amax(1, keepdim=True) > .02)) # air stays air
+            # air stays air
+            x = seen[k::parts]
+            made.append(to_image(model.made(to_network(x.to(device)))).cpu() * (x.amax(1, keepdim=True) > .02))
             show(k + 1)
     model.finish.fit(unstack(torch.cat(made), stack, contrasts), target)
     save_tensors(path, model.state_dict(), load_tensors(path)[1])
     return run
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #03f56a25
-def _lessons(folder, teacher, start, target, config, options, clock): # DMD2's teacher and critic, each with a stage of its own
-    check_teacher(teacher, config); limit, since = options.get("max_minutes"), clock.minutes
-    own = {k: options[k] for k in ("device", "seed", "precision", "progress", "resume", "log_every", "checkpoint_seconds") if k in options}
+# DMD2's teacher and critic, each with a stage of its own
+def _lessons(folder, teacher, start, target, config, options, clock):
+    check_teacher(teacher, config)
+    limit, since = options.get("max_minutes"), clock.minutes
+    own = {k: options[k] for k in ("device", "seed", "precision", "progress", "resume", "log_every",
+        "checkpoint_seconds") if k in options}
     def learn(name, model, slices, share):
         slices = check_unpaired(slices, slices, config.channels, 1, config.stack)[1]
         if isinstance(teacher.net, UNet) and teacher.net.config.in_channels == 1: slices = slices.flatten(0, 1)[:, None]
         minutes = since + share * (limit - since) if limit else None
-        return adapt_teacher(Path(folder)/name, model, slices, config.label, steps=config.teacher_steps, max_minutes=minutes,
+        return adapt_teacher(Path(folder)/name, model, slices, config.label, steps=config.teacher_steps,
+            max_minutes=minutes,
                              clock=clock, stage=name, **own)
     taught = learn("teacher", teacher, target, .15)
     return taught, learn("critic", taught, start, .3)
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #393aafcc
 def on_table(
     config, # `UNSBConfig`, or one of a baseline
     source:Tensor, # slices in [0, 1]
     target:Tensor, # of others
-)->tuple[ToneLayer|None, Tensor]: # the table of the two heaps, if the config wants one; the source where the walk begins
+)->tuple[ToneLayer|None, Tensor]: # the table of the two heaps, if the config wants one; the source where the walk
+    # begins
     "Learn the tones before anything else."
-    stack = getattr(config, "stack", "contrasts"); check_unpaired(source, target, config.channels, 1, stack)
+    stack = getattr(config, "stack", "contrasts")
+    check_unpaired(source, target, config.channels, 1, stack)
     if not config.table: return None, source
     table = ToneLayer(config.channels, stack).fit(source, target)
     return table, torch.cat([to_image(table.tones(to_network(x))) for x in source.float().split(64)])
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #e1223260
 def train_unsb(
     folder, # checkpoint, weights and log
-    source:Tensor, # slices in [0, 1] of the source subjects, (N, 1, H, W), (N, 2, H, W), or with stack='neighbours' (N, 3, H, W) from `neighbours`
+    # slices in [0, 1] of the source subjects, (N, 1, H, W), (N, 2, H, W), or with stack='neighbours' (N, 3, H, W) from
+    # `neighbours`
+    source:Tensor,
     target:Tensor, # slices of other subjects at the target field
-    validation=None, # (source, target) pairs of other subjects, or a function refiner -> {'validation': lower is better}; None: the last weights are kept
+    # (source, target) pairs of other subjects, or a function refiner -> {'validation': lower is better}; None: the last
+    # weights are kept
+    validation=None,
     preset:str|UNSBConfig="small",
     teacher:Diffusion|None=None, # frozen model of the target; needed where dmd is above 0
     batch_size:int|None=None, # None: the recipe's, 1 for 'paper' (UNSB), else 4
@@ -707,22 +843,26 @@ def train_unsb(
     defaults, limit = asdict(config.recipe), options.get("max_minutes")
     size = defaults["batch_size"] = batch_size or config.recipe.batch_size
     if not {"steps", "max_minutes"} & options.keys(): defaults["steps"] = 400 * math.ceil(len(source) / size)
-    watch = paired_error(*validation, config.channels, stack=config.stack) if isinstance(validation, (tuple, list)) else validation
+    watch = paired_error(*validation, config.channels, stack=config.stack) if isinstance(validation,
+        (tuple, list)) else validation
     (table, start), critic = on_table(config, source, target), None
-    begun = (Path(folder)/"checkpoint.safetensors").exists() and options.get("resume", True) # it holds teacher and critic
+    # it holds teacher and critic
+    begun = (Path(folder)/"checkpoint.safetensors").exists() and options.get("resume", True)
     if config.dmd and config.teacher_steps and teacher is not None and not begun:
         teacher, critic = _lessons(folder, teacher, start, target, config, options, clock)
     elif begun: teacher = copy.deepcopy(teacher) # the checkpoint's weights go into it
     game = start_game(lambda: UNSBGame(config, teacher, critic), options.get("seed", 0))
     game.refiner.table = table
     if limit and config.finish: options = options | dict(max_minutes=limit - .05 * max(0., limit - clock.minutes))
-    run = play(game, UnpairedBatches(start, target, config, size), folder, watch, clock=clock, **dict(stage="bridge") | defaults | options)
+    run = play(game, UnpairedBatches(start, target, config, size), folder, watch, clock=clock,
+        **dict(stage="bridge") | defaults | options)
     until = clock.minutes + .05 * limit if limit else None # also where a finished run is asked again
     return finish_tones(run, source, target, clock=clock, until=until, progress=options.get("progress", True))
 
 # %% ../../../nbs/methods/unsb/00_unsb.ipynb #61126157
 FRAME = 96, 80 # rows and columns at 2 mm: room for a brain
-PORTABLE_WINDOWS = dict(t1w=Window(low=1., floor=.1005), t2w=Window(low=2., floor=.1965)) # as brains at 64 mT have it after the window of training, see `mrbook.cohorts.portable.windowed`
+# as brains at 64 mT have it after the window of training, see `mrbook.cohorts.portable.windowed`
+PORTABLE_WINDOWS = dict(t1w=Window(low=1., floor=.1005), t2w=Window(low=2., floor=.1965))
 
 class PortableTranslator(Translator):
     "Base of the methods for portable scans: thick slices are interpolated to 2 mm."
@@ -739,7 +879,8 @@ def load_unsb(
     folder:Path|None=None, # of the weights; None: the package's
 )->BridgeRefiner:
     "A shipped network of the full method."
-    if weighting not in SHIPPED: raise ValueError(f"there are networks for {' and '.join(SHIPPED)}, not for {weighting!r}")
+    if weighting not in SHIPPED:
+        raise ValueError(f"there are networks for {' and '.join(SHIPPED)}, not for {weighting!r}")
     refiner = load(SHIPPED[weighting], device, folder=folder)
     refiner.precision = fast_precision(device) if precision is None else precision
     return refiner
@@ -757,9 +898,13 @@ class UNSB(PortableTranslator):
         **declared, # what this network declares, where it differs: spacing, through, frame, window, ...
     ):
         steps = refiner.config.nfe if steps is None else steps
-        if not 1 <= steps <= refiner.config.nfe: raise ValueError(f"the walk has {refiner.config.nfe} calls: steps must be 1 to {refiner.config.nfe}, not {steps}")
+        if not 1 <= steps <= refiner.config.nfe:
+            raise ValueError(
+                f"the walk has {refiner.config.nfe} calls: steps must be 1 to {refiner.config.nfe}, not {steps}")
         self.refiner, self.steps, self.batch_size, self.progress = refiner.eval(), steps, batch_size, progress
-        c = refiner.config; self.channels = 2 if c.channels > 1 and c.stack == "contrasts" else 1; self.context = int(c.stack == "neighbours")
+        c = refiner.config
+        self.channels = 2 if c.channels > 1 and c.stack == "contrasts" else 1
+        self.context = int(c.stack == "neighbours")
         self.declare(**declared)
 
     @classmethod
@@ -771,10 +916,12 @@ class UNSB(PortableTranslator):
     )->"UNSB":
         "A trained network, ready for whole scans."
         for place in (name, folder):
-            if place is not None and Path(place, "config.json").is_file(): return cls.from_folder(place, device, **options)
+            if place is not None and Path(place, "config.json").is_file():
+                return cls.from_folder(place, device, **options)
         from mrbook.learn.weights import manifest
         refiner = load_unsb(name, device, folder=folder)
-        declared = dict(window=PORTABLE_WINDOWS[name], source=name, target=name) | manifest(folder)[SHIPPED[name]].get("declared", {})
+        declared = dict(window=PORTABLE_WINDOWS[name], source=name,
+            target=name) | manifest(folder)[SHIPPED[name]].get("declared", {})
         return cls(refiner, **(declared | options))
 
     def networks(self): return dict(refiner=(self.refiner, self.kind, asdict(self.refiner.config)))
@@ -787,8 +934,10 @@ class UNSB(PortableTranslator):
         device, c, x = next(self.refiner.parameters()).device, self.refiner.config, x.float()
         seen = stack_contrasts(neighbours(x) if c.stack == "neighbours" and x.shape[1] == 1 else x, c.channels, c.stack)
         parts = follow(seen.split(self.batch_size), "batches of slices", self.progress)
-        return torch.cat([unstack(to_image(self.refiner(to_network(p.to(device)), self.steps - 1)), c.stack, x.shape[1]).to(x.device) for p in parts])
+        return torch.cat([unstack(to_image(self.refiner(to_network(p.to(device)), self.steps - 1)), c.stack,
+            x.shape[1]).to(x.device) for p in parts])
 
+# %% ../../../nbs/methods/unsb/00_unsb.ipynb #0039fa2c
 @builds("unsb")
 def build_unsb(
     config:dict, # `asdict` of a `UNSBConfig`, as JSON has it
