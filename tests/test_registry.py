@@ -98,7 +98,7 @@ def every_slice_is_answered(row, place):
 
 
 def the_rim_is_kept(row, place):
-    v = scan_of(row); size = np.array(v.spacing); fine = np.where(np.arange(3) == row.across, 1, 4)
+    v = scan_of(row); fine = np.where(np.arange(3) == row.across, 1, 4)
     shape = tuple(np.array(v.shape) * fine); affine = v.affine @ np.diag([*1 / fine, 1]); affine[:3, 3] = v.affine[:3, 3] + v.affine[:3, :3] @ ((1 / fine - 1) / 2)
     grid = Volume(np.broadcast_to(np.float32(0), shape), affine)
     sharp = resample_like(v, grid, 0); out = row.build().translate_volume(sharp).data # pixels of 0.5 mm
@@ -168,7 +168,7 @@ PROPERTIES = (command_equals_method, grid_is_kept, orientation_does_not_matter, 
     the_rim_is_kept, batches_do_not_matter, seeds_decide, saving_keeps_all, odd_slices_are_answered, a_spot_stays_where_it_is, wrong_masks_are_refused)
 
 
-FOR_HEADS = (command_equals_method, orientation_does_not_matter, empty_space_does_not_matter, intensities_may_be_scaled_and_shifted, odd_slices_are_answered) # the network is that of the brains
+FOR_HEADS = (command_equals_method, empty_space_does_not_matter, intensities_may_be_scaled_and_shifted, odd_slices_are_answered) # the network is that of the brains
 
 
 TWINS = "enhance t1w", "harmonize 1.5T", "synthesize t2w", "translate t1w"  # other weights in the code of their twins; MRBOOK_ALL=1 asks everything of them too

@@ -86,7 +86,7 @@ from mrbook.methods.ot.{module} import {function} as fit
 fit(*sys.argv[2:], **{more}, folder=Path(sys.argv[1]), preset="tiny", device="cpu", checkpoint_seconds=0., log_every=1, progress=False)
 '''
 FITS = dict(
-    ot=("files", "train_recon_on_pairs", ["ot.csv"], dict(spacing=8., steps=12), "align"))
+    ot=("files", "train_recon_on_pairs", ["ot.csv"], dict(spacing=8., steps=8), "align"))
 
 
 @pytest.mark.parametrize("command", list(FITS))
