@@ -60,7 +60,7 @@ def test_shipped_networks_draw(folder, capsys, monkeypatch):
         assert cli.main(["synthesize", "0_source.nii.gz", f"shipped_{to}.nii.gz", "--to", to, "--device", "cpu"]) == 0
     source, t2w, flair = (nib.load(f"{n}.nii.gz").get_fdata() for n in ("0_source", "shipped_t2w", "shipped_flair"))
     brain = source > 0
-    air = ~measured(read_volume("0_source.nii.gz")); assert (brain & air).sum() == 0 and (~air).sum() < 1.01 * binary_fill_holes(brain).sum()
+    air = ~measured(read_volume("0_source.nii.gz")); assert (brain & air).sum() == 0 and (~air).sum() < 1.001 * binary_fill_holes(brain).sum() # measured: 2 voxels of 21966 more
     assert not t2w[air].any() and not flair[air].any() and t2w[brain].std() > 0.05 and flair[brain].std() > 0.03
     dark, bright = np.quantile(source[brain], (0.05, 0.8)) # CSF and white matter of T1w
     csf, wm = brain & (source < dark), brain & (source > bright)

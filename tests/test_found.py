@@ -26,6 +26,17 @@ def test_resource_forks_are_no_scans(tmp_path):
     assert [f.low["t1w"].name for f in scans_in(bids, "low")] == ["sub-01_T1w.nii.gz"]
     assert find_pairs(travel, ("15T", "3T")) == {"p1": (travel / "p1/15T.nii.gz", travel / "p1/3T.nii.gz", None)}
 
+def test_bins_of_file_servers_and_backups(tmp_path):
+    "Thumbnails of a file server, bins, backups of editors; a copy is of the same person."
+    root = tree(tmp_path, "p1.nii.gz @eaDir/p1.nii.gz/x.nii.gz #recycle/p1.nii.gz $RECYCLE.BIN/p7.nii.gz lost+found/p9.nii.gz ~p1.nii.gz p1~.nii.gz p1%copy.nii.gz p2%(1).nii.gz p2.nii.gz")
+    assert {(f.path.parent.name, f.subject) for f in list_scans(root)} == {(tmp_path.name, "p1"), (tmp_path.name, "p2")}
+    with pytest.warns(VolumeWarning, match="2 further scans"): assert len(one_each(list_scans(root))) == 2
+
+def test_parts_of_a_scan_are_no_scans(tmp_path):
+    "Inversions of an MP2RAGE and phase images; the image made of them is one, and all are of one person."
+    root = tree(tmp_path, "sub-1/anat/sub-1_inv-1_MP2RAGE.nii.gz sub-1/anat/sub-1_inv-2_part-phase_MP2RAGE.nii.gz sub-1/anat/sub-1_UNIT1.nii.gz sub-2/anat/sub-2_part-phase_T1w.nii.gz sub-2/anat/sub-2_part-mag_T1w.nii.gz")
+    assert names(list_scans(root, "t1w")) == ["sub-1_UNIT1.nii.gz", "sub-2_part-mag_T1w.nii.gz"]
+
 @pytest.mark.parametrize("files", ["sub-01_T1w.nii.gz sub-02_T1w.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz sub-02/anat/sub-02_T1w.nii.gz",
     "sub-01/ses-1/anat/sub-01_ses-1_run-1_T1w.nii.gz sub-02/ses-1/anat/sub-02_run-1_ses-1_T1w.NII.GZ", "rawdata/sub-01/anat/sub-01_T1w.nii sub-02_T1w.nii.gz"])
 def test_bids_on_either_side(tmp_path, files):

@@ -84,7 +84,7 @@ def test_slices_refuse_a_cut_brain(folder):
 BASE = "subject,source,target\np0,0_t1.nii.gz,0_flair.nii.gz\n"
 @pytest.mark.parametrize("text", [BASE, "sep=;\n" + BASE.replace(",", ";"), "sep=\t\r\n" + BASE.replace(",", "\t").replace("\n", "\r\n"), "# mine\n" + BASE, BASE.replace("\np0", "\n\n# the first; of, two\np0"),
     BASE.replace("flair.nii.gz\n", "flair.nii.gz,\n"), BASE.replace("\n", ",,\n"), BASE.replace("\n", "\r"), BASE + "\n ,, \n", BASE.replace(",", " , "), "TARGET, Source ,subject,age\n0_flair.nii.gz,0_t1.nii.gz,p0,7\n",
-    "subject,source,target,lesion,split\np0,0_t1.nii.gz,0_flair.nii.gz\n".replace(",split", ""), '"subject","source","target"\n"p0", "0_t1.nii.gz","./0_flair.nii.gz"\n', "\ufeff" + BASE])
+    "subject,source,target,lesion,split\np0,0_t1.nii.gz,0_flair.nii.gz\n".replace(",split", ""), '"subject","source","target"\n"p0", "0_t1.nii.gz","./0_flair.nii.gz"\n', "\ufeff" + BASE, "\u200b" + BASE + "\x1a"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_forms_that_are_read(folder, text, encoding):
     "Excel's sep= line, comments, empty last cells, blank lines, order and case of the header, quotes, UTF-16."
@@ -94,7 +94,8 @@ def test_forms_that_are_read(folder, text, encoding):
 @pytest.mark.parametrize("text, match", [
     (BASE + BASE.splitlines()[1] + "\n", "line 3: repeats the pair of line 2"), (BASE.replace("p0", "Doe, J"), "line 2: 4 cells, the header has 3: quote names"), ("# only\n# comments\n", "is empty"),
     (BASE.replace("0_t1", "9_t1"), "line 2: source .*9_t1.nii.gz does not exist: check the path, which starts at the folder of the csv"), (BASE.replace(",0_flair.nii.gz", ""), "line 2: target is empty"),
-    ("# a\nsubject;source\np;a\n", "line 2: column 'target' is missing")])
+    ("# a\nsubject;source\np;a\n", "line 2: column 'target' is missing"), (BASE.encode("utf-16-be").decode("latin-1"), "no UTF-8 text"), ("PK\3\4" + "\0" * 300, "not as a spreadsheet"),
+    (BASE.replace(",", "|"), "column 'subject' is missing")])
 def test_forms_that_are_refused(folder, text, match):
     with pytest.raises(VolumeError, match=match): read_pairs(table(folder, text), measure=False)
 

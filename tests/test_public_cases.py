@@ -61,8 +61,8 @@ def test_a_z_scored_brain(command, tmp_path):
         save(data.astype(np.float32), A, tmp_path / f"{name}.nii.gz"); out[name] = answer(command, tmp_path / f"{name}.nii.gz", tmp_path / f"{name}_out.nii.gz")
         assert json.loads((tmp_path / f"{name}_out.json").read_text())["notes"] == []
     apart = lambda name: float(np.abs(out[name] - out["raw"])[m].mean()); limit = 0.003
-    if command == "enhance": # its sampler enlarges rounding: what other units change stays below a third of what another seed changes
-        out["seed"] = answer(command, tmp_path / "raw.nii.gz", tmp_path / "seed_out.nii.gz", "--seed", "1"); limit = apart("seed") / 3
+    if command == "enhance": # its sampler enlarges rounding. Measured: other units change 0.0097 and 0.0103, seeds 1, 2, 3 change 0.038 to 0.039, so 0.27 of it
+        out["seed"] = answer(command, tmp_path / "raw.nii.gz", tmp_path / "seed_out.nii.gz", "--seed", "1"); limit = 0.3 * apart("seed")
     for name in ("z", "hundred"): assert apart(name) < limit, (name, apart(name), limit)
     assert not out["z"][:, :4].any()
 
@@ -75,11 +75,29 @@ def test_vertex_and_medulla(command, tmp_path):
     assert np.array_equal(out.any((0, 1)), x.any((0, 1)))
 
 
+@pytest.mark.parametrize("kind, said", [("mask", "two values only"), ("labels", "map of labels"), ("smooth", "smoothed mask")])
+@pytest.mark.parametrize("command", [*COMMANDS, "reconstruct"])
+def test_a_mask_is_no_scan(command, kind, said, tmp_path, capsys):
+    a = phantom(9100, 4.); soft = resample_like(Volume(a.brain.astype(np.float32), a.affine), Volume(np.zeros(np.array(a.shape) - 3), a.affine @ np.diag([1.05, 1.05, 1.05, 1])), 1).data
+    save(dict(mask=a.brain.astype(np.uint8), labels=a.labels.astype(np.int16) * 10, smooth=soft)[kind], a.affine, tmp_path / "mask.nii.gz"); np.save(tmp_path / "k.npy", np.ones((4, 8, 8), complex))
+    given = ["k.npy", "out.nii.gz", "--aux", "mask.nii.gz"] if command == "reconstruct" else ["mask.nii.gz", "out.nii.gz"]
+    given = [str(tmp_path / g) if "." in g else g for g in given]
+    assert cli.main([command, *given, *COMMANDS.get(command, ("", 0, []))[2], "--device", "cpu"]) == 2
+    out, err = capsys.readouterr(); assert out == "" and err.count("\n") == 1 and said in err and not (tmp_path / "out.nii.gz").exists()
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_mask_is_no_scan(command, tmp_path, capsys):
-    _, A, m = brain("t1w", 3., 4.); save(m.astype(np.uint8), A, tmp_path / "mask.nii.gz")
-    assert cli.main([command, str(tmp_path / "mask.nii.gz"), str(tmp_path / "out.nii.gz"), *COMMANDS[command][2], "--device", "cpu"]) == 2
-    out, err = capsys.readouterr(); assert out == "" and err.count("\n") == 1 and "two values only" in err and not (tmp_path / "out.nii.gz").exists()
+def test_a_warning_becomes_a_note(command, tmp_path, capsys, monkeypatch):
+    import warnings
+    import mrbook.methods.translator as translator
+    was = translator.frame_grid
+    def loud(*a):
+        warnings.warn("two\nlines")
+        return was(*a)
+    monkeypatch.setattr(translator, "frame_grid", loud)
+    weighting, field, _ = COMMANDS[command]; x, A, _ = brain(weighting, field, 4.); x, start = slab(command, np.pad(x, 24), 3); save(x, shifted(A, start), tmp_path / "in.nii.gz")
+    answer(command, tmp_path / "in.nii.gz", tmp_path / "out.nii.gz", *(["--steps", "1"] if command == "enhance" else []))
+    out, err = capsys.readouterr(); assert "two lines" in json.loads((tmp_path / "out.json").read_text())["notes"] and out.count("note: two lines") == 1 and err == ""
 
 
 @pytest.mark.parametrize("command", ["enhance", "synthesize"])

@@ -108,10 +108,11 @@ def _text(path): # of the csv, UTF-8 or, with its mark, UTF-16
             f"{path} {'is a folder' if path.is_dir() else 'does not exist'}: give a csv file with the columns "
             f"subject, source, target")
     raw = path.read_bytes()
-    try: return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise VolumeError(
-            f"{path.name} is no UTF-8 text: save the table as csv (UTF-8), not as a spreadsheet") from None
+    try: text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError: text = "\0"
+    if "\0" in text:
+        raise VolumeError(f"{path.name} is no UTF-8 text: save the table as csv (UTF-8), not as a spreadsheet")
+    return text.replace("\u200b", "").rstrip("\x1a")
 
 # %% ../../nbs/cohorts/02_tables.ipynb #0be0b1a1
 def _lines(path): # header and the numbered rows; '# comments', Excel's 'sep=;' and empty last cells are left out

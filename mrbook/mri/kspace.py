@@ -69,7 +69,7 @@ def complex_array(
     "Complex numbers of a foreign form as numpy's own; `KSpaceError` where they are none."
     a, notes = np.asarray(array), ()
     if a.dtype.names:
-        pair = next((p for p in (("real", "imag"), ("r", "i"), ("re", "im")) if set(p)
+        pair = next((p for p in (("real", "imag"), ("real", "imaginary"), ("r", "i"), ("re", "im")) if set(p)
             == {n.lower() for n in a.dtype.names}), None)
         if pair is None:
             raise KSpaceError(

@@ -18,10 +18,10 @@ _ENDING = re.compile(r"\.nii(\.gz)?$", re.I)
 def is_nifti(
     path:str|Path, # need not exist
 )->bool: # by the name alone
-    "A name ends in .nii or .nii.gz and belongs to no hidden or half-written file."
+    "A name ends in .nii or .nii.gz and belongs to no hidden, half-written or backup file."
     name = Path(path).name
     half = re.search(r"\.(part|partial|tmp|crdownload)\.nii", name, re.I)
-    return bool(_ENDING.search(name)) and name[0] != "." and not half
+    return bool(_ENDING.search(name)) and name[0] not in ".~" and _ENDING.sub("", name)[-1:] != "~" and not half
 
 def stem(
     path:str|Path,
@@ -32,7 +32,7 @@ def stem(
 # %% ../../nbs/scans/03_found.ipynb #f94de9be
 _CONTRASTS = dict(t1ce="t1ce t1post t1c t1gd t1wks t1wce t1km", t2s="t2s t2star t2starw", flair="flair t2f",
     pd="pd pdw",
-    t1w="t1 t1w t1n t1wi mprage mp2rage spgr bravo", t2w="t2 t2w t2wi")
+    t1w="t1 t1w t1n t1wi mprage mp2rage unit1 spgr bravo", t2w="t2 t2w t2wi")
 CONTRAST_WORDS = {word: kind for kind, words in _CONTRASTS.items() for word in words.split()}
 _MASKS = set("label labels seg dseg probseg aseg segmentation lesion lesions wmh roi gt pve gold".split())
 _MASK_END = re.compile(r"(masks?|segmentation|labels?)$") # brainmask, exampleBrainSegmentation
@@ -79,7 +79,9 @@ def field_of(
         if m: return {15.: 1.5}.get(tesla := float(m[-1][0].replace("p", ".")) / (1000 if m[-1][1] else 1), tesla)
 
 # %% ../../nbs/scans/03_found.ipynb #04ed1a94
-_NOBODY = {"code", "sourcedata", "derivatives", "phenotype", "stimuli", "__macosx"}
+_NOBODY = {"code", "sourcedata", "derivatives", "phenotype", "stimuli", "__macosx", "lost+found",
+    "system volume information"}
+_HIDDEN = tuple(".@#$~") # @eaDir, #recycle and $RECYCLE.BIN of file servers
 
 @dataclass(frozen=True)
 class ScanFile:
@@ -91,9 +93,10 @@ class ScanFile:
     stripped: bool = False # the name says brain
     order: tuple = () # sorts first sessions and runs to the front
 
+# %% ../../nbs/scans/03_found.ipynb #3ba07ee8
 def _natural(text): return tuple((0, int(t)) if t.isdigit() else (1, t) for t in re.split(r"(\d+)", text.lower()) if t)
 
-# %% ../../nbs/scans/03_found.ipynb #3ba07ee8
+# %% ../../nbs/scans/03_found.ipynb #31cefdec
 def _walk(root): # NIfTI files below a folder, links followed once, hidden folders and those of nobody left out
     bids, seen = any(p.is_dir() for p in root.glob("sub-*")), set()
     for at, folders, files in os.walk(root, followlinks=True):
@@ -102,13 +105,14 @@ def _walk(root): # NIfTI files below a folder, links followed once, hidden folde
             folders[:] = []
             continue
         seen.add(real)
-        keep = lambda f: f[0] != "." and f.lower() not in _NOBODY and (here != root or not bids or f.startswith("sub-"))
+        keep = lambda f: f[0] not in _HIDDEN and f.lower() not in _NOBODY and (
+            here != root or not bids or f.startswith("sub-"))
         folders[:] = sorted(filter(keep, folders), key=_natural)
         wanted = [f for f in files if is_nifti(f) and (here != root or not bids or f.lower().startswith("sub-"))]
         yield from (here / f for f in sorted(wanted, key=_natural))
 
 # %% ../../nbs/scans/03_found.ipynb #d1c8876e
-_NO_NAME = re.compile(r"brain|(skull)?stripped|skull|bet|n4|[a-z]*masks?|masked|"
+_NO_NAME = re.compile(r"brain|(skull)?stripped|skull|bet|n4|[a-z]*masks?|masked|copy|\(\d+\)|"
     r"(run|ses|session|study|visit|tp|timepoint)\d*|\d+(p\d+)?m?t")
 
 def _key(name): # what remains of a name without contrast, field, brain, mask, session and run
@@ -143,7 +147,10 @@ def _files(root, masks): # NIfTI files of one kind; links to nothing are told
     if not root.is_dir():
         lost = "" if root.exists() else ", it does not exist"
         raise VolumeError(f"{root} is not a folder{lost}: give the folder that holds the scans")
-    found = [p for p in _walk(root) if is_mask(p) == masks and not _OTHER & set(_words(p)[1])]
+    def wanted(p):
+        own, words = _words(p)
+        return is_mask(p) == masks and not _OTHER & set(words) and "inv" not in own and own.get("part", "mag") == "mag"
+    found = [p for p in _walk(root) if wanted(p)]
     lost = [p for p in found if not p.exists()]
     if lost:
         text = (f"{len(lost)} of {len(found)} files of {root} are links to files that are not there ({lost[0].name}): "

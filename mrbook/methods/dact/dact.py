@@ -127,7 +127,7 @@ class DACTConfig:
     adam_steps: int = 25 # inner iterations per diffusion step for 'adam'
     adam_lr: float = 0.02
     stop_gradient: bool = True # keep the LUT fixed inside 'adam'; False differentiates through histogram and transport
-    coupling: float = 0.04 # pull between slices of one scan that lie 2 mm apart; 0: each slice on its own
+    coupling: float = 0.06 # pull between slices of one scan that lie 2 mm apart; 0: each slice on its own
     shared_noise: bool = False # the same noise for every slice of the batch
     def __post_init__(self):
         allowed = dict(variant=("anchored", "instance", "mix"), start=("noise", "measurement"),
