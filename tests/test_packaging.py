@@ -68,7 +68,7 @@ def test_every_extra_is_used():
     files = [p for folder in ("mrbook", "tests", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
     text = "\n".join([*map("".join, cells), *(p.read_text(encoding="utf-8") for p in files)])
     used = lambda m: re.search(rf"^\s*(from {m}\b|import (.*, )?{m}\b)|(find_spec|import_module|importorskip)\(.{m}\b", text, re.M)
-    tools = {"jupyterlab", "execnb", "setuptools", "pytest-benchmark", "ipykernel", "hypothesis"}
+    tools = {"jupyterlab", "execnb", "setuptools", "pytest-benchmark", "ipykernel", "hypothesis", "ruff"}
     unused = [r for extra in SETTINGS["extras"].split() for r in SETTINGS[f"{extra}_requirements"].split() if normal(r) not in tools and not used({"pyyaml": "yaml"}.get(normal(r), imported_as(r)))]
     assert not unused, f"settings.ini asks for what nothing imports: {unused}"
 
