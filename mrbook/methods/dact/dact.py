@@ -566,16 +566,12 @@ class DACT(DACTParts):
         if config.variant == "anchored":
             whole.update(x, x, operator)
             whole.lut = whole.lut[main[:1]].expand(len(x), -1).clone()
-        # a pilot settles the table for all of the scan: neighbours, tied from the first step on, or slices spread over
-        # it
-        if config.variant == "mix":
-            beside = through if bool((main.diff() == 1).all()) else None
-            some = main if beside else main[torch.linspace(0, len(main) - 1, min(PILOT, len(main)),
-                device=device).round().long()]
+        if config.variant == "mix": # slices spread over the scan settle the table for all of it
+            some = main[torch.linspace(0, len(main) - 1, min(PILOT, len(main)), device=device).round().long()]
             pilot = LUTMap(x[some], config, self.anchor, operator, scan[some])
             early = max(math.ceil(config.freeze * config.steps), 1)
             restore(self.prior, x[some], operator, pilot, size, config, labels[some], own(some), until=early,
-                through=beside, batch_size=self.batch_size)
+                batch_size=self.batch_size)
             whole.lut = pilot.lut[:1].expand(len(x), -1).clone()
         fixed = replace(config, variant="anchored") if config.variant == "mix" else config
         if through is not None:
