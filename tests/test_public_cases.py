@@ -92,7 +92,7 @@ def test_a_warning_becomes_a_note(command, tmp_path, capsys, monkeypatch):
     import mrbook.methods.translator as translator
     was = translator.frame_grid
     def loud(*a):
-        warnings.warn("two\nlines")
+        warnings.warn("two\nlines", stacklevel=2)
         return was(*a)
     monkeypatch.setattr(translator, "frame_grid", loud)
     weighting, field, _ = COMMANDS[command]; x, A, _ = brain(weighting, field, 4.); x, start = slab(command, np.pad(x, 24), 3); save(x, shifted(A, start), tmp_path / "in.nii.gz")
