@@ -137,7 +137,7 @@ def test_a_config_carries_its_recipe(kind):
 
 def test_a_config_trains_as_its_name_does(tmp_path, monkeypatch):
     slices, used = (torch.rand(2, 1, 32, 32), torch.rand(2, 1, 32, 32)), {}
-    small = replace(fgsb.FGSBConfig.preset("paper"), net=replace(fgsb.FGSBConfig.preset("tiny").net, channels=8), judge=fgsb.FGSBConfig.preset("tiny").judge)
+    small = replace(fgsb.FGSBConfig.preset("paper"), net=replace(fgsb.FGSBConfig.preset("tiny").net, channels=8), discriminator=fgsb.FGSBConfig.preset("tiny").discriminator)
     monkeypatch.setitem(fgsb.FGSB_PRESETS, "paper", small)
     for name, preset in dict(word="paper", config=small).items():
         fgsb.train_fgsb(tmp_path / name, slices, slices, preset, steps=1, device="cpu", progress=False)

@@ -15,7 +15,8 @@ from torch import nn
 
 from ...generative.adversarial import discriminator_loss, generator_loss
 from ...generative.diffusion import to_image, to_network
-from .fgsb import train_paired
+from ...generative.distribution_matching import frozen
+from .fgsb import _current, train_paired
 from ...learn.loop import PAPER, Game, game_recipe
 from ..translator import Translator
 from ...nets.discriminators import DiscriminatorConfig, PatchDiscriminator
@@ -56,10 +57,8 @@ class PlainGenerator(ResnetGenerator):
 class Pix2pixConfig:
     "Networks and losses of pix2pix; `preset` gives the named ones."
     net: GeneratorConfig = GeneratorConfig.preset("small", skips=True)
-    judge: DiscriminatorConfig = DiscriminatorConfig.preset("small", source_channels=1)
-    game: str = "lsgan" # adversarial loss: lsgan, hinge or bce (as published)
+    discriminator: DiscriminatorConfig = DiscriminatorConfig.preset("small", source_channels=1)
     reconstruction: float = 100. # weight of the absolute error
-    adversarial: float = 1. # weight of the adversarial loss
     recipe: Recipe|None = None # how it learns; None: ours, by the width of the generator
 
     def __post_init__(self): settle_recipe(self, game_recipe(self.net.channels))
@@ -126,20 +125,18 @@ class Pix2pixGame(Game):
         config:Pix2pixConfig=Pix2pixConfig(),
     ):
         super().__init__()
-        self.config, self.refiner, self.judge = config, Single(config), PatchDiscriminator(config.judge)
+        self.config, self.refiner, self.discriminator = config, Single(config), PatchDiscriminator(config.discriminator)
 
-    def players(self): return dict(discriminator=[self.judge], generator=[self.refiner])
+    def players(self): return dict(discriminator=[self.discriminator], generator=[self.refiner])
 
     def turns(self, batch, rng):
         source, target, *_ = batch
         c, fake = self.config, self.refiner(source)
-        yield "discriminator", dict(judge=discriminator_loss(self.judge(target, 0, source).float(),
-            self.judge(fake.detach(), 0, source).float(), c.game))
-        self.judge.requires_grad_(False)
-        fooled = generator_loss(self.judge(fake, 0, source).float(), c.game)
-        self.judge.requires_grad_(True)
-        yield "generator", dict(reconstruction=c.reconstruction * F.l1_loss(fake, target),
-            adversarial=c.adversarial * fooled)
+        real = self.discriminator(target, 0, source).float()
+        drawn = self.discriminator(fake.detach(), 0, source).float()
+        yield "discriminator", dict(discriminator=discriminator_loss(real, drawn))
+        with frozen(self.discriminator): deceived = generator_loss(self.discriminator(fake, 0, source).float())
+        yield "generator", dict(reconstruction=c.reconstruction * F.l1_loss(fake, target), adversarial=deceived)
 
 # %% ../../../nbs/methods/fgsb/01_baselines.ipynb #8b79a897
 class L1Game(Game):
@@ -198,8 +195,9 @@ def build_pix2pix(
     config:dict, # `asdict` of a `Pix2pixConfig`, as JSON has it
 )->Single: # untrained
     "For `mrbook.learn.weights`."
-    return Single(Pix2pixConfig(**{**config, "net": GeneratorConfig(**config["net"]),
-        "judge": DiscriminatorConfig(**config["judge"])}))
+    c = _current(config, dict(game="lsgan", adversarial=1.))
+    c |= dict(net=GeneratorConfig(**c["net"]), discriminator=DiscriminatorConfig(**c["discriminator"]))
+    return Single(Pix2pixConfig(**c))
 
 @builds("l1")
 def build_l1(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...evaluate.metrics import nrmse, psnr, ssim
-from .fgsb import FGSBConfig, FGSBGame, fgsb_slices
+from .fgsb import FGSBConfig, FGSBGame, discriminate, fgsb_slices
 from .baselines import L1Config, L1Game, Pix2pixConfig, Pix2pixGame
 from ...cohorts.missing_contrast import Pair, task_slices
 
@@ -139,11 +139,12 @@ def complexity(
     one = lambda: fgsb.refiner.net(x, 0, condition=x if fgsb.config.beside else None)
     calls = [("FGSB", "generator, one call", fgsb.refiner, one),
         ("FGSB", f"generator, {fgsb.config.nfe} calls", fgsb.refiner, lambda: [one() for _ in range(fgsb.config.nfe)]),
-        ("FGSB", "discriminator with decoders", fgsb.judge, lambda: fgsb.opinion(x, x, 0, decode=True, generator=rng)),
+        ("FGSB", "discriminator with decoders", fgsb.discriminator,
+            lambda: discriminate(fgsb, x, x, 0, decode=True, generator=rng)),
         ("FGSB", "energy network", fgsb.energy, lambda: fgsb.energy(x, x, 0)),
         ("FGSB", "projection heads", fgsb.contrast, lambda: fgsb.contrast.heads(maps, places)),
         ("pix2pix", "generator", pix2pix.refiner, lambda: pix2pix.refiner.net(x)),
-        ("pix2pix", "discriminator", pix2pix.judge, lambda: pix2pix.judge(x, 0, x)),
+        ("pix2pix", "discriminator", pix2pix.discriminator, lambda: pix2pix.discriminator(x, 0, x)),
         ("L1", "U-Net", l1.refiner, lambda: l1.refiner.net(x, x.new_zeros(1)))]
     return [dict(method=m, network=n, params=sum(p.numel() for p in net.parameters()) / 1e6, gmac=macs(call)) for m, n,
         net, call in calls]
