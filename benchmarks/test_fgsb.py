@@ -26,12 +26,12 @@ def test_training_step_beside_pix2pix(note, in_turns, tmp_path):
     from mrbook.generative.diffusion import fast_precision
     from mrbook.methods.fgsb.fgsb import FGSBConfig, FGSBGame, fgsb_batches
     from mrbook.methods.fgsb.baselines import Pix2pixConfig, Pix2pixGame
-    from mrbook.methods.match import PLAY, Match, start_game
+    from mrbook.learn.loop import PLAY, Loop, start_game, step_once
     g = torch.Generator().manual_seed(0); data = tuple(torch.rand(8, 1, 112, 96, generator=g) for _ in range(2))
     config = replace(PLAY, steps=1000, device="cpu", precision=fast_precision("cpu"))
-    match = {name: Match(start_game(build, 0), fgsb_batches(data, 4, 4), tmp_path/name, config) for name, build in dict(fgsb=lambda: FGSBGame(FGSBConfig.preset("small", walk_from=0)), pix2pix=lambda: Pix2pixGame(Pix2pixConfig.preset("small"))).items()}
+    loops = {name: Loop(start_game(build, 0), fgsb_batches(data, 4, 4), tmp_path/name, config) for name, build in dict(fgsb=lambda: FGSBGame(FGSBConfig.preset("small", walk_from=0)), pix2pix=lambda: Pix2pixGame(Pix2pixConfig.preset("small"))).items()}
     def run(name):
-        for _ in range(12): match[name].step_once()
+        for _ in range(12): step_once(loops[name])
     ratio, all, seconds = in_turns(lambda: run("pix2pix"), lambda: run("fgsb"), rounds=3)
     note(training=dict(ratio_to_pix2pix=round(ratio, 3), all=all, seconds_per_step=round(seconds / 12, 3), batch=4, size=[112, 96], precision=config.precision, threads=torch.get_num_threads()))
     assert ratio <= 5, all

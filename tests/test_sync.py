@@ -1,5 +1,5 @@
 "Checks of the book as a whole: texts that must agree, notebooks that must stay readable, imports that must run downwards."
-import ast, json, re
+import ast, importlib, json, re
 from pathlib import Path
 
 import pytest
@@ -122,3 +122,22 @@ def test_outputs_carry_no_path_of_one_machine(path):
     outputs = [o for c in cells(path) if c["cell_type"] == "code" for o in c["outputs"]]
     texts = ["".join(o.get("text", "")) + "".join(o.get("data", {}).get("text/plain", "")) for o in outputs]
     assert not [t[:200] for t in texts if LOCAL.search(t)]
+
+
+def named(path):
+    "Names of mrbook in backticks, e.g. `mrbook.mri.phantom.phantom`."
+    text = path.read_text(encoding="utf-8") if path.suffix == ".md" else "\n".join(map(source, cells(path)))
+    return sorted(set(re.findall(r"`(mrbook(?:\.\w+)+)(?:\([^`]*\))?`", text)))
+
+
+@pytest.mark.filterwarnings("error::DeprecationWarning")
+@pytest.mark.parametrize("path", [p for p in [*NOTEBOOKS, ROOT / "README.md"] if named(p)], ids=name)
+def test_names_in_backticks_are_there(path):
+    for whole in named(path):
+        parts = whole.split(".")
+        for k in range(len(parts), 0, -1):
+            try: found = importlib.import_module(".".join(parts[:k]))
+            except ModuleNotFoundError: continue
+            for part in parts[k:]: found = getattr(found, part, None)
+            break
+        assert found is not None, f"there is no {whole}"
