@@ -10,7 +10,7 @@ __all__ = ['PATTERNS', 'RATES', 'LAYOUT', 'READERS', 'LineCounts', 'line_counts'
            'read_kspace']
 
 # %% ../../nbs/mri/03_sampling.ipynb #7fc0044c
-import itertools, math, re
+import itertools, math, re, warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -146,6 +146,7 @@ def as_mask(
         raise KSpaceError(
             "a mask is True and False, or 1 and 0 (or 255 and 0): 1 where a point of k-space was measured; "
             "weights and NaN are not read, pass weights > 0")
+    if (m == 255).any(): warnings.warn("the mask holds 0 and 255: 255 is read as measured", stacklevel=2)
     m = torch.as_tensor(np.ascontiguousarray(on) if not isinstance(on, Tensor) else on)
     if m.ndim not in (1, 2, 4) or (m.ndim == 4 and m.shape[1] != 1):
         raise KSpaceError(f"the mask has shape {tuple(m.shape)}: {expected}")
